@@ -1,0 +1,24 @@
+"""Names that are derived, so that the same thing always gets the same name."""
+
+from __future__ import annotations
+
+import re
+from hashlib import blake2b
+
+from schemas.did import Did
+from schemas.dispatch import DispatchId
+
+#: Long enough for a run, a type and a tag; PanDA and file systems both allow it.
+_LONGEST = 120
+
+
+def launch_key(workflow: str, dispatch_id: DispatchId) -> str:
+    """The key of a launch that a dispatch asked for: one dispatch, one launch, however often it is tried."""
+    return f"{workflow}/dispatch-{dispatch_id}"
+
+
+def launch_name(workflow: str, did: Did | None, key: str) -> str:
+    """A launch's name on its engine: readable, and as unique as its key."""
+    digest = blake2b(key.encode(), digest_size=4).hexdigest()
+    words = f"{workflow}.{did.name if did else 'manual'}"
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", words)[: _LONGEST - 9].strip(".-_") + f".{digest}"

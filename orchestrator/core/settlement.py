@@ -1,0 +1,76 @@
+"""Where each event stands in its dataset's life, whatever the order in which the events arrived.
+
+A name lives through *incarnations* (created, erased, created again) and, within one, through *generations* (opened
+again after a close). Both follow from the `created_at` of the events alone, because the broker keeps no order: hermes
+shuffles each batch. The same set of events therefore always settles in the same way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+#: Only for events of one microsecond: the order in which a dataset can live through them.
+_RANK: Final[Mapping[str, int]] = {"create_dts": 0, "create_cnt": 0, "open": 1, "close": 2, "erase": 3}
+
+
+@dataclass(frozen=True, slots=True)
+class LifeEvent:
+    """One event of a dataset's life, with the key by which the caller knows it."""
+
+    key: str
+    event_type: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an event stands."""
+
+    #: Which dataset of that name, from 1.
+    incarnation: int
+    #: Which life between openings, from 1.
+    generation: int
+    #: Why a close no longer describes the dataset, in words; None while it does.
+    overtaken: str | None
+
+
+def settle(events: Iterable[LifeEvent]) -> dict[str, Place]:
+    """Place all known events of one DID.
+
+    What was lost on the way is implied: a close after a close means that it was opened between them; anything but
+    another erase after an erase means that the name was created again.
+    """
+    ordered = sorted(events, key=lambda event: (event.created_at, _RANK[event.event_type], event.key))
+    places: dict[str, Place] = {}
+    incarnation, generation = 1, 1
+    standing_close: str | None = None
+    before: str | None = None
+    for event in ordered:
+        reborn = before is not None and _is_rebirth(before, event.event_type)
+        reopened = event.event_type == "open" or (event.event_type == "close" and standing_close is not None)
+        if reborn:
+            incarnation, generation = incarnation + 1, 1
+        elif reopened:
+            generation += 1
+        if standing_close is not None and (reborn or reopened or event.event_type == "erase"):
+            places[standing_close] = _overtaken(places[standing_close], event, reborn)
+            standing_close = None
+        places[event.key] = Place(incarnation, generation, None)
+        if event.event_type == "close":
+            standing_close = event.key
+        before = event.event_type
+    return places
+
+
+def _is_rebirth(before: str, event_type: str) -> bool:
+    return event_type.startswith("create") or (before == "erase" and event_type != "erase")
+
+
+def _overtaken(place: Place, by: LifeEvent, reborn: bool) -> Place:
+    what = {"open": "opened again", "close": "closed again", "erase": "erased"}.get(by.event_type, "created again")
+    if reborn:
+        what = "created again"
+    return Place(place.incarnation, place.generation, f"{what} at {by.created_at:%Y-%m-%d %H:%M:%S.%f} UTC")

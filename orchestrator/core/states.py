@@ -1,0 +1,61 @@
+"""What may happen next: one transition table for each thing that has states.
+
+What a table does not list cannot happen: the store refuses it, and a test enumerates the complement.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+
+from schemas.dispatch import DispatchState as D
+from schemas.launch import LaunchState as L
+from schemas.message import MessageState as M
+
+Table = Mapping[StrEnum, frozenset[StrEnum]]
+
+MESSAGE: Table = {
+    # judged: matched, unmatched (its event's policy), or overtaken by a later event of the same dataset
+    M.PENDING: frozenset({M.DISPATCHED, M.DROPPED, M.HELD, M.SUPERSEDED}),
+    M.HELD: frozenset({M.PENDING, M.DROPPED, M.SUPERSEDED}),
+    M.DROPPED: frozenset({M.PENDING}),
+    # read after all, replaced by a mended copy, or put away by a person
+    M.QUARANTINED: frozenset({M.PENDING, M.SUPERSEDED, M.DROPPED}),
+    M.DISPATCHED: frozenset(),
+    M.SUPERSEDED: frozenset(),
+}
+
+DISPATCH: Table = {
+    D.READY: frozenset({D.RUNNING, D.HELD, D.CANCELLED}),
+    # back to ready is a retry; in_doubt is a worker that vanished
+    D.RUNNING: frozenset({D.DONE, D.WAITING, D.FAILED, D.READY, D.IN_DOUBT}),
+    D.WAITING: frozenset({D.RUNNING, D.HELD, D.CANCELLED}),
+    D.IN_DOUBT: frozenset({D.READY, D.FAILED}),
+    D.FAILED: frozenset({D.READY, D.CANCELLED}),
+    D.HELD: frozenset({D.READY, D.CANCELLED}),
+    D.DONE: frozenset(),
+    D.CANCELLED: frozenset(),
+}
+
+LAUNCH: Table = {
+    L.PREPARED: frozenset({L.SUBMITTING, L.FAILED, L.KILLED}),
+    # back to prepared: the engine said that nothing was taken
+    L.SUBMITTING: frozenset({L.SUBMITTED, L.IN_DOUBT, L.PREPARED, L.FAILED}),
+    L.IN_DOUBT: frozenset({L.SUBMITTED, L.PREPARED, L.FAILED}),
+    L.SUBMITTED: frozenset({L.RUNNING, L.FINISHED, L.PARTLY_FINISHED, L.FAILED, L.KILLED}),
+    L.RUNNING: frozenset({L.FINISHED, L.PARTLY_FINISHED, L.FAILED, L.KILLED}),
+    L.FINISHED: frozenset(),
+    L.PARTLY_FINISHED: frozenset(),
+    L.FAILED: frozenset(),
+    L.KILLED: frozenset(),
+}
+
+
+def may_follow(table: Table, source: StrEnum, target: StrEnum) -> bool:
+    """Whether the table lists the step from `source` to `target`."""
+    return target in table[source]
+
+
+def final(table: Table) -> frozenset[StrEnum]:
+    """The states that nothing follows."""
+    return frozenset(state for state, following in table.items() if not following)

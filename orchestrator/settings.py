@@ -1,0 +1,181 @@
+"""Settings: `muleteer.toml` in the home directory, over it the environment (`MULETEER_BROKER__USER=...`).
+
+Secrets come from the environment or from a file of their own (`passcode_file`), never from a command line.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from schemas.durations import Duration
+from schemas.event import event_name
+from schemas.message import MessageState
+
+FILE_NAME = "muleteer.toml"
+
+
+class ConfigurationError(Exception):
+    """The settings do not fit. The text names the file or variable, the field, and what is allowed."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class StoreSettings(_Section):
+    """Where messages, dispatches and launches are kept."""
+
+    url: SecretStr = Field(SecretStr("sqlite:///muleteer.db"), description="sqlite:///file or postgresql://...")
+    url_file: Path | None = Field(None, description="a file that holds the URL, for one with a password")
+
+
+class BrokerSettings(_Section):
+    """Where the frames come from."""
+
+    kind: Literal["embedded", "stomp"] = "embedded"
+    addresses: tuple[str, ...] = Field(("localhost:61613",), min_length=1, description="host:port, tried in turn")
+    destination: str = "/queue/events"
+    version: Literal["1.1", "1.2"] = "1.2"
+    user: str | None = None
+    passcode: SecretStr | None = None
+    passcode_file: Path | None = None
+    tls: bool = False
+    ca_file: Path | None = None
+    cert_file: Path | None = None
+    key_file: Path | None = None
+    selector: str | None = Field(None, description="for example event_type = 'close'")
+    client_id: str | None = Field(None, description="with subscription_name: a durable subscription to a topic")
+    subscription_name: str | None = None
+    virtual_host: str | None = None
+    exclusive: bool = Field(False, description="take every frame of the queue while other listeners stand by")
+    heartbeat: Duration = timedelta(seconds=10)
+    prefetch: int = Field(500, ge=1, le=10_000, description="frames that the broker sends ahead of acknowledgements")
+
+    @field_validator("addresses")
+    @classmethod
+    def _are_host_and_port(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for address in value:
+            host, colon, port = address.rpartition(":")
+            if not (host and colon and port.isdigit() and 0 < int(port) < 65536):
+                raise ValueError(f"{address!r} is not host:port, for example mq.example.org:61613")
+        return value
+
+    @model_validator(mode="after")
+    def _durable_needs_both(self) -> Self:
+        if (self.client_id is None) != (self.subscription_name is None):
+            raise ValueError("client_id and subscription_name go together: a durable subscription needs both")
+        return self
+
+
+class WorkerSettings(_Section):
+    """How dispatches are carried out."""
+
+    threads: int = Field(4, ge=1, le=256, description="actions carried out at the same time")
+    lease: Duration = Field(
+        timedelta(seconds=15), description="after this long without a sign of life a worker is taken for dead"
+    )
+    grace: Duration = Field(timedelta(seconds=20), description="how long actions may finish when muleteer is stopped")
+
+    @field_validator("lease")
+    @classmethod
+    def _long_enough(cls, value: timedelta) -> timedelta:
+        if value < timedelta(seconds=1):
+            raise ValueError("a lease below one second is lost whenever the machine is busy")
+        return value
+
+
+class LogSettings(_Section):
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "console", "json"] = Field("auto", description="auto: console on a terminal, else JSON")
+
+
+class CatalogSettings(_Section):
+    """The catalog of datasets and files."""
+
+    kind: Literal["embedded"] = "embedded"
+
+
+class EngineSettings(_Section):
+    """What runs workflows."""
+
+    kind: Literal["embedded"] = "embedded"
+
+
+class Settings(BaseSettings):
+    """Everything that can be set."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="MULETEER_",
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        nested_model_default_partial_update=True,
+    )
+
+    store: StoreSettings = StoreSettings()
+    broker: BrokerSettings = BrokerSettings()
+    catalog: CatalogSettings = CatalogSettings()
+    engine: EngineSettings = EngineSettings()
+    worker: WorkerSettings = WorkerSettings()
+    log: LogSettings = LogSettings()
+    workflows: tuple[Path, ...] = Field((Path("workflows"),), description="folders of workflows, searched in turn")
+    unmatched: dict[str, Literal[MessageState.PENDING, MessageState.DROPPED]] = Field(
+        {"close": MessageState.PENDING, "*": MessageState.DROPPED},
+        description="what becomes of a message that no rule matched, by event; * for all others",
+    )
+
+    @field_validator("unmatched")
+    @classmethod
+    def _in_rucio_spelling(cls, value: dict[str, MessageState]) -> dict[str, MessageState]:
+        return {"*": MessageState.DROPPED} | {event_name(event): state for event, state in value.items()}
+
+    @classmethod
+    def settings_customise_sources(
+        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, *sources: Any, **named: Any
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (named["env_settings"], init_settings)
+
+
+def load(home: Path) -> Settings:
+    """The settings of a home directory.
+
+    Raises:
+        ConfigurationError: naming the file, the field, and what is allowed.
+    """
+    path = home / FILE_NAME
+    try:
+        written = TomlConfigSettingsSource(Settings, toml_file=path)() if path.exists() else {}
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"{path} cannot be read: {error}") from None
+    try:
+        return Settings(**written)
+    except ValidationError as error:
+        raise ConfigurationError(_explain(path, error)) from None
+
+
+def secret(value: SecretStr | None, file: Path | None, home: Path, what: str) -> str | None:
+    """A secret from its own file, else from the settings.
+
+    Raises:
+        ConfigurationError: the file cannot be read.
+    """
+    if file is None:
+        return value.get_secret_value() if value is not None else None
+    try:
+        return (home / file).read_text().strip()
+    except OSError as error:
+        raise ConfigurationError(f"{what} cannot be read from {home / file}: {error.strerror}") from None
+
+
+def _explain(path: Path, error: ValidationError) -> str:
+    lines = []
+    for problem in error.errors(include_url=False, include_input=False):
+        field = ".".join(str(part) for part in problem["loc"]) or "settings"
+        variable = "MULETEER_" + field.upper().replace(".", "__")
+        lines.append(f"{field}: {problem['msg']} (in {path}, or the variable {variable})")
+    return "\n".join(lines)
