@@ -1,0 +1,164 @@
+"""Open the database, and begin and end transactions on it."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from operator import itemgetter
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, insert, make_url, text
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from orchestrator.store.port import StoreError, StoreUnavailable
+from orchestrator.store.signals import Bells
+from orchestrator.store.tables import Moment
+
+#: How long a statement waits for another process's lock on SQLite before it gives up, in seconds.
+_PATIENCE = 5.0
+
+
+class Database:
+    """One database, shared by every thread of the process."""
+
+    def __init__(self, url: str) -> None:
+        """`url` is SQLAlchemy's: `sqlite:////path/muleteer.db` or `postgresql+psycopg://user@host/name`.
+
+        Raises:
+            StoreError: for any other kind of database, or a URL that cannot be read.
+        """
+        self.url = _checked(url)
+        self.is_sqlite = self.url.get_backend_name() == "sqlite"
+        self.engine = _sqlite(self.url) if self.is_sqlite else _postgresql(self.url)
+        self.bells = Bells()
+        # SQLite has one writer. Threads of one process queue here, first come first served, instead of polling.
+        self._writer = threading.Lock()
+
+    @property
+    def address(self) -> str:
+        """For people: without the password."""
+        return self.url.render_as_string(hide_password=True)
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A consistent view. Raises StoreUnavailable."""
+        with _translated(self.address), self.engine.connect() as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def write(self, *rings: str) -> Iterator[Connection]:
+        """A transaction that may change things; after its commit the named bells ring, here and in other processes.
+
+        Raises:
+            StoreUnavailable: nothing was changed.
+        """
+        with _translated(self.address):
+            if self.is_sqlite:
+                with self._writer, self._writing() as connection:
+                    yield connection
+            else:
+                with self._writing() as connection:
+                    yield connection
+                    for bell in rings:
+                        connection.execute(text("SELECT pg_notify('muleteer', :bell)"), {"bell": bell})
+        for bell in rings:
+            self.bells.ring(bell)
+
+    @contextmanager
+    def _writing(self) -> Iterator[Connection]:
+        with self.engine.connect() as connection:
+            connection = connection.execution_options(muleteer_writes=True)
+            with connection.begin():
+                yield connection
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+
+def insert_many(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert rows that all have the same keys.
+
+    SQLAlchemy's own way handles each value of each row in Python, which for many small rows costs three times what
+    the database itself does; here only the moments are converted. The statement is still SQLAlchemy's.
+    """
+    if not rows:
+        return
+    dialect = connection.dialect
+    compiled = insert(table).compile(dialect=dialect, column_keys=list(rows[0]))
+    moments = [name for name in rows[0] if isinstance(table.c[name].type, Moment)]
+    convert = Moment().process_bind_param
+    ready: list[dict[str, Any]] = [
+        {**row, **{name: convert(row[name], dialect) for name in moments}} if moments else dict(row) for row in rows
+    ]
+    pick = itemgetter(*compiled.positiontup) if compiled.positiontup else None
+    parameters: Any = [pick(row) for row in ready] if pick else ready
+    connection.exec_driver_sql(str(compiled), parameters)
+
+
+def _checked(url: str) -> URL:
+    try:
+        parsed = make_url(url)
+    except Exception as error:
+        raise StoreError(
+            f"the store's URL cannot be read ({error}): write sqlite:////path or postgresql://..."
+        ) from None
+    if parsed.drivername == "postgresql":
+        parsed = parsed.set(drivername="postgresql+psycopg")
+    if parsed.drivername not in ("sqlite", "postgresql+psycopg"):
+        raise StoreError(f"the store cannot be kept in {parsed.drivername!r}: use sqlite or postgresql")
+    return parsed
+
+
+def _sqlite(url: URL) -> Engine:
+    if url.database:
+        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+    engine = create_engine(url, pool_size=16, max_overflow=16, connect_args={"timeout": _PATIENCE})
+
+    @event.listens_for(engine, "connect")
+    def _prepare(connection: sqlite3.Connection, _: Any) -> None:
+        # The driver begins a transaction only before text that starts with INSERT, UPDATE, DELETE or REPLACE: a claim
+        # that starts with WITH would be committed at once. So it is told to keep its hands off, and `_begin` decides.
+        connection.isolation_level = None
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "temp_store=MEMORY"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        writes = connection.get_execution_options().get("muleteer_writes", False)
+        # IMMEDIATE: a writer waits for its turn here, and never half-way through
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    return engine
+
+
+def _postgresql(url: URL) -> Engine:
+    # pre-ping: after the server has been away, the pool's dead connections are replaced without an error
+    return create_engine(
+        url,
+        pool_size=16,
+        max_overflow=16,
+        pool_pre_ping=True,
+        connect_args={"connect_timeout": 5, "application_name": "muleteer", "options": "-c timezone=UTC"},
+    )
+
+
+@contextmanager
+def _translated(address: str) -> Iterator[None]:
+    """Foreign exceptions stop here."""
+    try:
+        yield
+    except (OperationalError, InterfaceError, PoolTimeout) as error:
+        raise StoreUnavailable(f"the store {address} is not available: {_first_line(error)}") from error
+    except DBAPIError as error:
+        if error.connection_invalidated:
+            raise StoreUnavailable(f"the store {address} broke the connection: {_first_line(error)}") from error
+        raise
+
+
+def _first_line(error: Exception) -> str:
+    cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+    return (str(cause).strip().splitlines() or [type(cause).__name__])[0]

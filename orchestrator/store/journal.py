@@ -1,0 +1,105 @@
+"""The journal: every change of a state, append-only; and the one function that changes states."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Final
+
+from sqlalchemy import Connection, Table, insert, select, update
+
+from orchestrator.core.states import DISPATCH, LAUNCH, MESSAGE, may_follow
+from orchestrator.core.states import Table as Transitions
+from orchestrator.store.engine import Database
+from orchestrator.store.tables import dispatches, journal, launches, messages
+from schemas.views import JournalEntry
+
+_SUBJECTS: Final[dict[str, tuple[str, Transitions]]] = {
+    messages.name: ("message", MESSAGE),
+    dispatches.name: ("dispatch", DISPATCH),
+    launches.name: ("launch", LAUNCH),
+}
+
+
+def move(
+    connection: Connection,
+    table: Table,
+    ids: Sequence[int],
+    source: StrEnum,
+    target: StrEnum,
+    *,
+    who: str,
+    why: str | None,
+    at: datetime,
+    only_if: Sequence[Any] = (),
+    **values: Any,
+) -> list[int]:
+    """Change the state of rows, and write it down. Returns the ids that were changed.
+
+    A row that is no longer in `source` (or fails `only_if`) is left alone: somebody else was first.
+
+    Raises:
+        AssertionError: if the transition table does not list the step; that is a defect of the caller.
+    """
+    subject, transitions = _SUBJECTS[table.name]
+    assert may_follow(transitions, source, target), f"{subject}: {source} -> {target} is not in the table"
+    if not ids:
+        return []
+    statement = (
+        update(table)
+        .where(table.c.id.in_(ids), table.c.state == source, *only_if)
+        .values(state=target, **values)
+        .returning(table.c.id)
+    )
+    moved = sorted(connection.scalars(statement))
+    record(connection, subject, moved, source, target, who=who, why=why, at=at)
+    return moved
+
+
+def record(
+    connection: Connection,
+    subject: str,
+    ids: Iterable[int],
+    source: str | None,
+    target: str,
+    *,
+    who: str,
+    why: str | None,
+    at: datetime,
+) -> None:
+    """Write rows into the journal for a change that was just made."""
+    rows = [
+        {
+            "at": at,
+            "who": who,
+            "subject": subject,
+            "subject_id": id_,
+            "from_state": source,
+            "to_state": target,
+            "why": why,
+        }
+        for id_ in ids
+    ]
+    if rows:
+        connection.execute(insert(journal), rows)
+
+
+class Journal:
+    """Reading the journal."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def of(self, subject: str, id_: int) -> list[JournalEntry]:
+        """Everything that happened to one message, dispatch or launch, oldest first."""
+        query = select(journal).where(journal.c.subject == subject, journal.c.subject_id == id_).order_by(journal.c.id)
+        with self._database.read() as connection:
+            return [JournalEntry.model_validate(dict(row)) for row in connection.execute(query).mappings()]
+
+    def since(self, last: int, limit: int = 1000) -> list[tuple[int, JournalEntry]]:
+        """What was written after the entry `last`, oldest first, each with its number."""
+        query = select(journal).where(journal.c.id > last).order_by(journal.c.id).limit(limit)
+        with self._database.read() as connection:
+            rows = [dict(row) for row in connection.execute(query).mappings()]
+        return [(row["id"], JournalEntry.model_validate(row)) for row in rows]

@@ -1,0 +1,81 @@
+"""Bring a database's schema to the one this program needs, and say where it stands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, text
+
+from orchestrator.store.engine import Database
+from orchestrator.store.port import StoreOutdated
+from orchestrator.store.tables import metadata
+
+_UPGRADE_LOCK = 0x736368
+
+
+def upgrade(database: Database) -> tuple[str | None, str]:
+    """Apply what is missing, in one transaction. Returns the schema's revision before and after.
+
+    Raises:
+        StoreUnavailable: nothing was changed.
+        StoreOutdated: the database was made by a newer program.
+    """
+    with database.write() as connection:
+        if not database.is_sqlite:  # two processes that start at once upgrade one after the other
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _UPGRADE_LOCK})
+        before = _standing(connection)
+        _refuse_newer(database, before)
+        if before != head():
+            command.upgrade(_config(connection), "head")
+        return before, head()
+
+
+def demand_current(database: Database) -> None:
+    """Raises StoreOutdated, with the command that mends it, unless the schema is the one this program needs."""
+    with database.read() as connection:
+        standing = _standing(connection)
+    _refuse_newer(database, standing)
+    if standing != head():
+        raise StoreOutdated(
+            f"the store {database.address} has the schema {standing or 'of an empty database'}, this program needs "
+            f"{head()}: run `muleteer db upgrade`"
+        )
+
+
+def head() -> str:
+    """The schema revision that this program needs."""
+    revision = ScriptDirectory.from_config(_config(None)).get_current_head()
+    assert revision is not None, "the package has lost its migrations"
+    return revision
+
+
+def differences(database: Database) -> list[object]:
+    """What the migrations built differently from `tables`; empty when they agree."""
+    with database.read() as connection:
+        return list(compare_metadata(MigrationContext.configure(connection, opts={"compare_type": True}), metadata))
+
+
+def _standing(connection: Connection) -> str | None:
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+def _refuse_newer(database: Database, standing: str | None) -> None:
+    known = {script.revision for script in ScriptDirectory.from_config(_config(None)).walk_revisions()}
+    if standing is not None and standing not in known:
+        raise StoreOutdated(
+            f"the store {database.address} has the schema {standing}, which this program does not know: "
+            "it was made by a newer version of muleteer; use that one"
+        )
+
+
+def _config(connection: Connection | None) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.set_main_option("path_separator", "os")
+    config.attributes["connection"] = connection
+    return config

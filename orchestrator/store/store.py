@@ -1,0 +1,82 @@
+"""The store as a whole: open it once, hand it round."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+from sqlalchemy import Column, Table, func, select
+
+from orchestrator.store import schema
+from orchestrator.store.dispatches import Dispatches
+from orchestrator.store.engine import Database
+from orchestrator.store.journal import Journal
+from orchestrator.store.launches import Launches
+from orchestrator.store.messages import Messages
+from orchestrator.store.rules import Rules
+from orchestrator.store.signals import Bells, Relay
+from orchestrator.store.tables import dispatches, launches, messages
+from schemas.views import Counts
+
+
+@dataclass(frozen=True)
+class Store:
+    """Everything that is remembered. Safe to use from every thread."""
+
+    database: Database
+    messages: Messages
+    rules: Rules
+    dispatches: Dispatches
+    launches: Launches
+    journal: Journal
+
+    @classmethod
+    def open(cls, url: str) -> Self:
+        """Open the store. SQLite's schema is brought up to date; PostgreSQL's must be (`muleteer db upgrade`).
+
+        Raises:
+            StoreUnavailable, StoreOutdated, StoreError.
+        """
+        database = Database(url)
+        if database.is_sqlite:
+            schema.upgrade(database)
+        else:
+            schema.demand_current(database)
+        return cls(
+            database,
+            Messages(database),
+            Rules(database),
+            Dispatches(database),
+            Launches(database),
+            Journal(database),
+        )
+
+    @property
+    def bells(self) -> Bells:
+        return self.database.bells
+
+    def relay(self) -> Relay:
+        """Hear what other processes commit, until closed."""
+        return Relay(self.database)
+
+    def counts(self) -> Counts:
+        """How many of each there are, by state."""
+        revision, versions = self.rules.in_force()
+        with self.database.read() as connection:
+
+            def by(table: Table, column: Column[str]) -> dict[str, int]:
+                rows = connection.execute(select(column, func.count()).select_from(table).group_by(column))
+                return {state: count for state, count in rows}
+
+            newest = select(messages.c.received_at).order_by(messages.c.id.desc()).limit(1)
+            return Counts(
+                messages=by(messages, messages.c.state),
+                dispatches=by(dispatches, dispatches.c.state),
+                launches=by(launches, launches.c.state),
+                revision=revision,
+                rules=sum(version.rule.enabled for version in versions),
+                last_received_at=connection.scalars(newest).one_or_none(),
+            )
+
+    def close(self) -> None:
+        self.database.close()

@@ -1,0 +1,186 @@
+"""The tables. `migrations/` builds them; a test proves that the two agree."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    DateTime,
+    Dialect,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.types import TypeEngine
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+class Moment(TypeDecorator[datetime]):
+    """A moment, UTC, to the microsecond. SQLite has no such type: there it is text of one width, which sorts."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        return dialect.type_descriptor(Text() if dialect.name == "sqlite" else DateTime(timezone=True))
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
+        if value is None or dialect.name != "sqlite":
+            return value
+        return value.astimezone(UTC).isoformat(" ", "microseconds")
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return datetime.fromisoformat(value) if isinstance(value, str) else value.astimezone(UTC)
+
+
+#: SQLite counts its rows by INTEGER PRIMARY KEY only.
+_Id = BigInteger().with_variant(Integer, "sqlite")
+
+
+def _partial(name: str, *columns: str, where: str, unique: bool = False) -> Index:
+    return Index(name, *columns, unique=unique, sqlite_where=text(where), postgresql_where=text(where))
+
+
+messages = Table(
+    "messages",
+    metadata,
+    # given by the intake, which is serialised: see messages.py
+    Column("id", _Id, primary_key=True, autoincrement=False),
+    Column("identity", String(32), nullable=False, unique=True),
+    Column("state", String(16), nullable=False),
+    Column("event_type", Text),
+    Column("scope", Text),
+    Column("name", Text),
+    Column("created_at", Moment),
+    Column("received_at", Moment, nullable=False),
+    Column("origin", String(32), nullable=False),
+    Column("reason", Text),
+    Column("duplicates", Integer, nullable=False),
+    Column("incarnation", Integer),
+    Column("generation", Integer),
+    Column("account", Text),
+    Column("bytes", BigInteger),
+    Column("length", BigInteger),
+    Column("events", BigInteger),
+    Column("judged_revision", Integer, nullable=False),
+    Column("headers", Text, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Index("ix_messages_did", "scope", "name"),
+    Index("ix_messages_state", "state", "id"),
+    _partial("ix_messages_unjudged", "judged_revision", "id", where="state = 'pending'"),
+)
+
+rule_versions = Table(
+    "rule_versions",
+    metadata,
+    Column("id", _Id, primary_key=True, autoincrement=True),
+    Column("name", String(100), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("document", Text, nullable=False),
+    Column("since_revision", Integer, nullable=False),
+    Column("until_revision", Integer),
+    UniqueConstraint("name", "version"),
+    _partial("uq_rule_versions_in_force", "name", where="until_revision IS NULL", unique=True),
+)
+
+dispatches = Table(
+    "dispatches",
+    metadata,
+    Column("id", _Id, primary_key=True, autoincrement=True),
+    Column("message_id", _Id, ForeignKey("messages.id"), nullable=False),
+    Column("rule", String(100), nullable=False),
+    Column("rule_version_id", _Id, ForeignKey("rule_versions.id"), nullable=False),
+    Column("action", Integer, nullable=False),
+    Column("actor", String(100), nullable=False),
+    Column("captured", Text, nullable=False),
+    Column("options", Text, nullable=False),
+    Column("retry", Text, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("attempts", Integer, nullable=False),
+    # attempts that count against the retry policy; waiting and orderly interruptions do not
+    Column("spent", Integer, nullable=False),
+    Column("not_before", Moment),
+    Column("owner", Text),
+    Column("lease_until", Moment),
+    Column("reason", Text),
+    Column("created_at", Moment, nullable=False),
+    Column("updated_at", Moment, nullable=False),
+    UniqueConstraint("message_id", "rule", "action"),
+    Index("ix_dispatches_state", "state", "id"),
+    _partial("ix_dispatches_due", "not_before", "id", where="state IN ('ready', 'waiting')"),
+    _partial("ix_dispatches_leased", "lease_until", where="state = 'running'"),
+)
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("dispatch_id", _Id, ForeignKey("dispatches.id"), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("owner", Text, nullable=False),
+    Column("started_at", Moment, nullable=False),
+    Column("ended_at", Moment),
+    Column("outcome", String(16), nullable=False),
+    Column("reason", Text),
+    Column("exit_code", Integer),
+    Column("stdout", Text),
+    Column("stderr", Text),
+)
+
+launches = Table(
+    "launches",
+    metadata,
+    Column("id", _Id, primary_key=True, autoincrement=True),
+    Column("dispatch_id", _Id, ForeignKey("dispatches.id")),
+    Column("key", String(400), nullable=False, unique=True),
+    Column("name", String(250), nullable=False, unique=True),
+    Column("workflow", String(100), nullable=False),
+    Column("parameters", Text, nullable=False),
+    Column("inputs", Text, nullable=False),
+    Column("outputs", Text, nullable=False),
+    Column("engine", String(32), nullable=False),
+    Column("reference", Text),
+    Column("state", String(16), nullable=False),
+    Column("reason", Text),
+    Column("steps", Text, nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Column("updated_at", Moment, nullable=False),
+    Index("ix_launches_state", "state", "id"),
+    Index("ix_launches_dispatch", "dispatch_id"),
+)
+
+journal = Table(
+    "journal",
+    metadata,
+    Column("id", _Id, primary_key=True, autoincrement=True),
+    Column("at", Moment, nullable=False),
+    Column("who", Text, nullable=False),
+    Column("subject", String(16), nullable=False),
+    Column("subject_id", _Id, nullable=False),
+    Column("from_state", String(16)),
+    Column("to_state", String(16), nullable=False),
+    Column("why", Text),
+    Index("ix_journal_subject", "subject", "subject_id", "id"),
+)
+
+Row = dict[str, Any]
