@@ -1,0 +1,1 @@
+"""Door: what runs workflows (PanDA, or the embedded engine)."""

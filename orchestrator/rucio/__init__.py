@@ -1,0 +1,1 @@
+"""Door: the catalog of datasets and files (Rucio, or the embedded one)."""

@@ -1,0 +1,818 @@
+"""What every engine promises, and what the embedded one promises beyond it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import TypeVar
+
+import psutil
+import pytest
+from ruamel.yaml import YAML
+
+from orchestrator.panda.local import LocalEngine
+from orchestrator.panda.port import (
+    Engine,
+    EngineRefused,
+    EngineUnavailable,
+    Progress,
+    Reference,
+    Submission,
+    SubmissionState,
+    SubmissionStep,
+    UnknownSubmission,
+)
+from schemas.did import Did
+from schemas.launch import StepProgress, StepState
+from schemas.workflow import Workflow
+
+T = TypeVar("T")
+
+ROOT = Path(__file__).parents[2]
+RAW = Did("group.sphenix", "RAW")
+ENDED = {
+    SubmissionState.FINISHED,
+    SubmissionState.PARTLY_FINISHED,
+    SubmissionState.FAILED,
+    SubmissionState.KILLED,
+}
+
+
+def step(
+    name: str,
+    *,
+    command: Sequence[str] = (),
+    inputs: Sequence[str] = (),
+    outputs: Sequence[str] = (),
+    timeout: float | None = None,
+) -> SubmissionStep:
+    """A step that runs the script of its own name."""
+    return SubmissionStep(
+        name,
+        tuple(command) or (f"./{name}.sh",),
+        tuple(inputs),
+        tuple(outputs),
+        None if timeout is None else timedelta(seconds=timeout),
+    )
+
+
+@dataclass
+class Bench:
+    """An engine, a workflow's folder to write job scripts into, and input datasets on disk."""
+
+    engine: Engine
+    folder: Path
+    datasets: dict[Did, list[Path]]
+    #: Outside the engine: scripts write here what the tests look at.
+    notes: Path
+    parameters: dict[str, str] = field(default_factory=dict)
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def script(self, name: str, text: str) -> None:
+        path = self.folder / f"{name}.sh"
+        path.write_text(f"#!/bin/sh\nset -e\n{textwrap.dedent(text)}\n")
+        path.chmod(0o755)
+
+    def submission(self, name: str, *steps: SubmissionStep) -> Submission:
+        return Submission(
+            name=name,
+            workflow="bench",
+            parameters=self.parameters,
+            source=self.folder,
+            inputs={did.name.lower(): did for did in self.datasets},
+            steps=steps,
+            environment={"NOTES": str(self.notes), **self.environment},
+        )
+
+    def submit(self, name: str, *steps: SubmissionStep) -> Reference:
+        return self.engine.submit(self.submission(name, *steps))
+
+    def run(self, name: str, *steps: SubmissionStep) -> Progress:
+        return self.ended(self.submit(name, *steps))
+
+    def ended(self, reference: Reference) -> Progress:
+        return until(lambda: self.engine.progress(reference), lambda progress: progress.state in ENDED)
+
+    def note(self, name: str) -> list[str]:
+        path = self.notes / name
+        return path.read_text().splitlines() if path.exists() else []
+
+
+def until(look: Callable[[], T], good: Callable[[T], object], patience: float = 20) -> T:
+    """Look again and again until what is seen is good."""
+    deadline = time.monotonic() + patience
+    while not good(seen := look()):
+        assert time.monotonic() < deadline, f"still {seen}"
+        time.sleep(0.02)
+    return seen
+
+
+def by_name(progress: Progress) -> dict[str, StepProgress]:
+    return {entry.name: entry for entry in progress.steps}
+
+
+def states(progress: Progress) -> dict[str, StepState]:
+    return {entry.name: entry.state for entry in progress.steps}
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    """Where the embedded engine keeps its submissions."""
+    return tmp_path / "engine"
+
+
+@pytest.fixture
+def local(tmp_path: Path, directory: Path) -> Iterator[Bench]:
+    """A bench with the embedded engine."""
+    folder, notes, datasets = tmp_path / "workflow", tmp_path / "notes", dict[Did, list[Path]]()
+    folder.mkdir()
+    notes.mkdir()
+    yield Bench(LocalEngine(directory, datasets.__getitem__), folder, datasets, notes)
+    for process in processes_of(directory):
+        process.kill()
+
+
+@pytest.fixture(params=["embedded"])
+def bench(request: pytest.FixtureRequest) -> Bench:
+    """A bench with each engine in turn."""
+    made: Bench = request.getfixturevalue({"embedded": "local"}[request.param])
+    return made
+
+
+def processes_of(directory: Path) -> list[psutil.Process]:
+    """The processes that work within a directory, zombies left out."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if Path(process.cwd()).is_relative_to(directory):
+                found.append(process)
+        except (psutil.Error, OSError):
+            continue
+    return found
+
+
+def runner_of(place: Path) -> psutil.Process:
+    """The process that runs a submission of the embedded engine. Raises NoSuchProcess if none does."""
+    process = psutil.Process(int(until((place / "runner.lock").read_text, bool)))
+    if str(place) not in process.cmdline():
+        raise psutil.NoSuchProcess(process.pid)
+    return process
+
+
+# Every engine.
+
+
+def test_steps_run_after_those_they_read(bench: Bench) -> None:
+    """A step starts once the steps it reads have finished, and finds their files in its working directory."""
+    bench.script("one", "echo apple > a.out; echo pear > b.out; echo noise > c.tmp")
+    bench.script("two", "cat *.out > both.txt; ls > seen.txt")
+
+    progress = bench.run("order", step("one", outputs=["*.out"]), step("two", inputs=["one"], outputs=["*.txt"]))
+
+    assert progress.state is SubmissionState.FINISHED
+    assert progress.reason is None
+    assert states(progress) == {"one": StepState.FINISHED, "two": StepState.FINISHED}
+    both, seen = bench.engine.outputs(Reference("order"), "two")
+    assert both.read_text() == "apple\npear\n"
+    assert "c.tmp" not in seen.read_text()
+    one, two = progress.steps
+    assert one.started_at and one.ended_at and two.started_at
+    assert one.started_at < one.ended_at <= two.started_at
+    assert one.started_at.tzinfo is not None
+
+
+def test_outputs_are_what_the_patterns_match(bench: Bench) -> None:
+    """The outputs of a step are the files it made that its patterns match, by name; inputs and logs are none."""
+    bench.datasets[RAW] = [bench.notes / "in.dat"]
+    (bench.notes / "in.dat").touch()
+    bench.script("one", "touch b.dat a.dat x.txt; mkdir -p sub; touch sub/c.dat")
+
+    bench.run("outputs", step("one", inputs=["raw"], outputs=["*.dat", "a.*", "sub/*", "*.txt"]))
+
+    made = bench.engine.outputs(Reference("outputs"), "one")
+    assert [path.name for path in made] == ["a.dat", "b.dat", "c.dat", "x.txt"]
+
+
+def test_inputs_are_staged(bench: Bench) -> None:
+    """The files of an input dataset lie in the working directory, and a list of them is in the environment."""
+    files = [bench.notes / name for name in ("first.raw", "second.raw")]
+    for file in files:
+        file.write_text(f"{file.stem}\n")
+    bench.datasets[RAW] = files
+    bench.script("one", 'cat first.raw second.raw > made; cat $(cat "$MULETEER_INPUT_RAW") >> made')
+
+    bench.run("staged", step("one", inputs=["raw"], outputs=["made"]))
+
+    (made,) = bench.engine.outputs(Reference("staged"), "one")
+    assert made.read_text() == "first\nsecond\nfirst\nsecond\n"
+
+
+def test_a_step_knows_its_launch(bench: Bench) -> None:
+    """Launch, workflow, step and parameters are in the environment, and so is what the submission adds to it."""
+    bench.parameters["run"] = "00021615"
+    bench.environment["OFFLINE_MAIN"] = "/opt/sphenix"
+    bench.script(
+        "one",
+        'echo "$MULETEER_LAUNCH $MULETEER_WORKFLOW $MULETEER_STEP $MULETEER_PARAM_RUN $OFFLINE_MAIN" > made',
+    )
+
+    bench.run("environment", step("one", outputs=["made"]))
+
+    (made,) = bench.engine.outputs(Reference("environment"), "one")
+    assert made.read_text() == "environment bench one 00021615 /opt/sphenix\n"
+
+
+def test_arguments_are_not_split(bench: Bench) -> None:
+    """A command is a list of arguments: blanks, quotes, stars and dollars in them mean nothing."""
+    bench.script("one", """printf '%s|' "$@" > made""")
+    arguments = ["2026-11-22 01:13:40", "*", "$HOME", "it's", ""]
+
+    bench.run("arguments", step("one", command=["./one.sh", *arguments], outputs=["made"]))
+
+    (made,) = bench.engine.outputs(Reference("arguments"), "one")
+    assert made.read_text() == "".join(f"{argument}|" for argument in arguments)
+
+
+def test_a_submission_is_found_by_its_name(bench: Bench) -> None:
+    """A name leads to the reference of its submission, and an unknown name to nothing."""
+    bench.script("one", "true")
+
+    reference = bench.submit("found", step("one"))
+
+    assert bench.engine.find("found") == reference
+    assert bench.engine.find("lost") is None
+    assert bench.engine.find("../found") is None
+
+
+def test_a_name_is_submitted_once(bench: Bench) -> None:
+    """Submitting a name again gives the same reference and starts nothing, also after it has ended."""
+    bench.script("one", 'echo ran >> "$NOTES/tally"')
+
+    first = bench.submit("once", step("one"))
+    second = bench.submit("once", step("one"))
+    bench.ended(first)
+    third = bench.submit("once", step("one"))
+    bench.ended(third)
+
+    assert first == second == third
+    assert bench.note("tally") == ["ran"]
+
+
+def test_a_failed_step_says_why(bench: Bench) -> None:
+    """A step that fails says so with its exit code and the end of its log, and what reads it does not run."""
+    bench.script("one", "echo begin; echo 'event 17 is missing' >&2; exit 3")
+    bench.script("two", 'echo ran >> "$NOTES/tally"')
+
+    progress = bench.run("failed", step("one"), step("two", inputs=["one"]))
+
+    assert progress.state is SubmissionState.FAILED
+    assert progress.reason is not None
+    assert "step one failed" in progress.reason
+    one, two = progress.steps
+    assert (one.state, one.exit_code) == (StepState.FAILED, 3)
+    assert one.reason is not None
+    assert one.reason.endswith("its log ends with:\nbegin\nevent 17 is missing")
+    assert one.log is not None
+    assert two.state is StepState.WAITING
+    assert two.reason == "not run: it reads one, which did not finish"
+    assert bench.note("tally") == []
+
+
+def test_a_branch_may_finish_alone(bench: Bench) -> None:
+    """A submission is partly finished when one of its ends finished and another failed."""
+    bench.script("good", "echo good > made")
+    bench.script("bad", "false")
+
+    progress = bench.run("partly", step("good", outputs=["made"]), step("bad"))
+
+    assert progress.state is SubmissionState.PARTLY_FINISHED
+    assert states(progress) == {"good": StepState.FINISHED, "bad": StepState.FAILED}
+    assert len(bench.engine.outputs(Reference("partly"), "good")) == 1
+
+
+def test_finished_steps_stay_finished(bench: Bench) -> None:
+    """A submission whose only end failed has failed, and the steps that had finished keep their outputs."""
+    bench.script("good", "echo good > made")
+    bench.script("bad", "false")
+
+    progress = bench.run("half", step("good", outputs=["made"]), step("bad", inputs=["good"]))
+
+    assert progress.state is SubmissionState.FAILED
+    assert states(progress) == {"good": StepState.FINISHED, "bad": StepState.FAILED}
+    assert len(bench.engine.outputs(Reference("half"), "good")) == 1
+
+
+def test_a_step_that_makes_nothing_failed(bench: Bench) -> None:
+    """A step that ends well but has made no file for one of its patterns has failed, and names the pattern."""
+    bench.script("one", "touch a.root")
+
+    progress = bench.run("nothing", step("one", outputs=["*.root", "*.json"]))
+
+    assert progress.state is SubmissionState.FAILED
+    (one,) = progress.steps
+    assert one.reason is not None
+    assert "made no file matching *.json" in one.reason
+    assert bench.engine.outputs(Reference("nothing"), "one") == []
+
+
+def test_a_step_that_takes_too_long_is_ended(bench: Bench) -> None:
+    """A step that takes longer than its timeout is ended with all it has started, and has failed."""
+    bench.script("one", 'sleep 60 & echo $! > "$NOTES/pid"; echo started; wait')
+
+    progress = bench.run("late", step("one", timeout=0.5))
+
+    assert progress.state is SubmissionState.FAILED
+    (one,) = progress.steps
+    assert one.reason is not None
+    assert "longer than 0.5 s" in one.reason
+    assert "started" in one.reason
+    (pid,) = bench.note("pid")
+    until(lambda: running(int(pid)), lambda alive: not alive)
+
+
+def test_a_submission_can_be_killed(bench: Bench) -> None:
+    """Killing stops what runs and what has not run yet, for good."""
+    bench.script("one", 'echo $$ > "$NOTES/pid"; sleep 60')
+    bench.script("two", 'echo ran >> "$NOTES/tally"')
+    reference = bench.submit("killed", step("one"), step("two", inputs=["one"]))
+    (pid,) = until(lambda: bench.note("pid"), bool)
+
+    bench.engine.kill(reference)
+
+    progress = bench.ended(reference)
+    assert progress.state is SubmissionState.KILLED
+    assert progress.reason is not None
+    assert states(progress) == {"one": StepState.KILLED, "two": StepState.KILLED}
+    assert not running(int(pid))
+    assert bench.note("tally") == []
+
+
+def test_killing_what_has_ended_does_nothing(bench: Bench) -> None:
+    """A submission that has finished stays finished when it is killed."""
+    bench.script("one", "true")
+    bench.run("ended", step("one"))
+
+    bench.engine.kill(Reference("ended"))
+
+    assert bench.engine.progress(Reference("ended")).state is SubmissionState.FINISHED
+
+
+def test_a_killed_step_may_tidy_up(bench: Bench) -> None:
+    """A step is first asked to end, so that it can put things in order."""
+    bench.script(
+        "one",
+        """
+        trap 'echo tidy >> "$NOTES/tally"; exit 0' TERM
+        sleep 60 &
+        touch "$NOTES/started"
+        wait
+        """,
+    )
+    reference = bench.submit("tidy", step("one"))
+    until((bench.notes / "started").exists, bool)
+
+    bench.engine.kill(reference)
+
+    assert bench.ended(reference).state is SubmissionState.KILLED
+    assert bench.note("tally") == ["tidy"]
+
+
+def test_a_step_that_does_not_want_to_end_is_killed(bench: Bench) -> None:
+    """A step that ignores the request to end is ended all the same."""
+    bench.script("one", """trap '' TERM; echo $$ > "$NOTES/pid"; while :; do sleep 0.1; done""")
+    reference = bench.submit("stubborn", step("one"))
+    (pid,) = until(lambda: bench.note("pid"), bool)
+
+    bench.engine.kill(reference)
+
+    assert bench.ended(reference).state is SubmissionState.KILLED
+    assert not running(int(pid))
+
+
+def test_nothing_is_known_of_a_strange_reference(bench: Bench) -> None:
+    """Progress, outputs and kill of a reference that the engine never gave raise UnknownSubmission."""
+    for call in (
+        lambda: bench.engine.progress(Reference("strange")),
+        lambda: bench.engine.outputs(Reference("strange"), "one"),
+        lambda: bench.engine.kill(Reference("strange")),
+    ):
+        with pytest.raises(UnknownSubmission, match="strange"):
+            call()
+
+
+def test_there_are_no_outputs_before_the_end(bench: Bench) -> None:
+    """A step that still runs has no outputs, whatever it has written so far."""
+    bench.script("one", 'touch made; touch "$NOTES/wrote"; sleep 60')
+    reference = bench.submit("early", step("one", outputs=["made"]))
+    until((bench.notes / "wrote").exists, bool)
+
+    progress, made = bench.engine.progress(reference), bench.engine.outputs(reference, "one")
+    bench.engine.kill(reference)
+
+    assert made == []
+    assert progress.state is SubmissionState.RUNNING
+    assert states(progress) == {"one": StepState.RUNNING}
+
+
+@pytest.mark.parametrize(
+    ("steps", "words"),
+    [
+        ((step("two", inputs=["one"]), step("one")), "neither an input nor an earlier step"),
+        ((step("one"), step("one")), "already taken"),
+        ((step("one", outputs=["../*"]),), "must stay within"),
+        ((step("one", outputs=["/etc/*"]),), "must stay within"),
+        ((step("a/b"),), "is no name"),
+    ],
+)
+def test_a_submission_that_cannot_run_is_refused(bench: Bench, steps: tuple[SubmissionStep, ...], words: str) -> None:
+    """A submission that makes no sense is refused with the reason, and its name is still free."""
+    bench.script("one", "true")
+
+    with pytest.raises(EngineRefused, match=words):
+        bench.submit("refused", *steps)
+
+    assert bench.engine.find("refused") is None
+
+
+# The embedded engine.
+
+
+def running(pid: int) -> bool:
+    """Whether a process is there and no zombie."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+SUBMITTER = """
+import os, sys, time
+from pathlib import Path
+from orchestrator.panda.local import LocalEngine
+from orchestrator.panda.port import Submission, SubmissionStep
+
+directory, folder, notes = map(Path, sys.argv[1:4])
+name, racers = sys.argv[4], int(sys.argv[5])
+engine = LocalEngine(directory, lambda did: [])
+steps = (SubmissionStep("one", ("./one.sh",), (), ()),)
+(notes / f"ready-{os.getpid()}").touch()
+while len(list(notes.glob("ready-*"))) < racers:
+    pass
+reference = engine.submit(Submission(name, "bench", {}, folder, {}, steps, {"NOTES": str(notes)}))
+(notes / f"submitted-{os.getpid()}").write_text(reference)
+time.sleep(60)
+"""
+
+
+def submitted_by_others(bench: Bench, directory: Path, name: str, racers: int) -> list[str]:
+    """What other muleteers get for submitting a name, all at the same time, just before they are killed."""
+    arguments = [str(value) for value in (directory, bench.folder, bench.notes, name, racers)]
+    command = [sys.executable, "-c", SUBMITTER, *arguments]
+    others = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL) for _ in range(racers)]
+    try:
+        answers = [bench.notes / f"submitted-{other.pid}" for other in others]
+        until(lambda: [answer.exists() and answer.read_text() for answer in answers], all)
+        return [answer.read_text() for answer in answers]
+    finally:
+        for other in others:
+            other.kill()
+            other.wait()
+
+
+def test_two_processes_submit_one_name(local: Bench, directory: Path) -> None:
+    """Of two processes that submit the same name at the same time, both succeed and it runs once."""
+    local.script("one", 'echo ran >> "$NOTES/tally"; sleep 0.3')
+
+    references = submitted_by_others(local, directory, "race", 2)
+
+    assert references == ["race", "race"]
+    assert local.ended(Reference("race")).state is SubmissionState.FINISHED
+    assert local.note("tally") == ["ran"]
+    assert [path.name for path in directory.iterdir()] == ["race"]
+
+
+def test_a_submission_outlives_muleteer(local: Bench, directory: Path) -> None:
+    """A submission runs to its end although the muleteer that submitted it was killed and nobody looks."""
+    local.script("one", 'sleep 0.5; echo ran >> "$NOTES/tally"')
+
+    submitted_by_others(local, directory, "alone", 1)
+
+    until(lambda: local.note("tally"), bool)
+    assert local.ended(Reference("alone")).state is SubmissionState.FINISHED
+
+
+def test_a_dead_runner_is_replaced(local: Bench, directory: Path) -> None:
+    """After a kill -9 the next look goes on: finished steps are not run again, the interrupted one is, cleanly."""
+    local.script("one", 'echo one >> "$NOTES/tally"; echo 1 > a.out')
+    local.script(
+        "two",
+        """
+        echo two >> "$NOTES/tally"
+        test ! -e half || exit 9
+        touch half
+        test -e "$NOTES/second" || { touch "$NOTES/second"; sleep 60; }
+        cat a.out > b.out
+        """,
+    )
+    local.script("three", 'echo three >> "$NOTES/tally"')
+    reference = local.submit(
+        "resume",
+        step("one", outputs=["a.out"]),
+        step("two", inputs=["one"], outputs=["b.out"]),
+        step("three", inputs=["two"]),
+    )
+    until(lambda: local.note("tally"), lambda tally: tally == ["one", "two"])
+
+    runner_of(directory / "resume").kill()
+    progress = local.ended(reference)
+
+    assert progress.state is SubmissionState.FINISHED
+    assert local.note("tally") == ["one", "two", "two", "three"]
+    assert (directory / "resume" / "steps" / "2-two.interrupted-1" / "half").exists()
+    reason = by_name(progress)["two"].reason
+    assert reason is not None
+    assert "its runner died, so it runs again from the start" in reason
+    assert by_name(progress)["one"].reason is None
+
+
+def test_an_interrupted_step_never_runs_twice_at_once(local: Bench, directory: Path) -> None:
+    """What a killed runner's step has left running, in whatever session, is ended before the step runs again."""
+    local.script(
+        "one",
+        """
+        if test -e "$NOTES/orphan"; then
+            grep -s "^State:.*[^Z] (" "/proc/$(cat "$NOTES/orphan")/status" > "$NOTES/twice" || exit 0
+        fi
+        setsid sh -c 'echo $$ > "$NOTES/orphan.new"; mv "$NOTES/orphan.new" "$NOTES/orphan"; sleep 60' &
+        wait
+        """,
+    )
+    reference = local.submit("orphan", step("one"))
+    (orphan,) = until(lambda: local.note("orphan"), bool)
+
+    runner_of(directory / "orphan").kill()
+    progress = local.ended(reference)
+
+    assert progress.state is SubmissionState.FINISHED
+    assert not running(int(orphan))
+    assert local.note("twice") == []
+
+
+def test_a_step_dies_with_its_runner(local: Bench, directory: Path) -> None:
+    """When a runner is killed the kernel ends its steps at once, although nobody has looked yet."""
+    local.script("one", 'echo $$ > "$NOTES/pid"; exec sleep 60')
+    local.submit("together", step("one"))
+    (pid,) = until(lambda: local.note("pid"), bool)
+
+    runner_of(directory / "together").kill()
+
+    until(lambda: running(int(pid)), lambda alive: not alive)
+
+
+def test_a_crash_before_the_runner_started_is_mended(local: Bench, directory: Path) -> None:
+    """A submission whose runner never started is found by its name, and runs as soon as somebody looks."""
+    local.script("one", 'echo ran >> "$NOTES/tally"')
+    without_runner = LocalEngine(directory, lambda did: [], python="/bin/false")
+    without_runner.submit(local.submission("crash", step("one")))
+
+    found = local.engine.find("crash")
+
+    assert found is not None
+    assert not (directory / "crash" / "steps").exists()
+    assert local.ended(found).state is SubmissionState.FINISHED
+    assert local.note("tally") == ["ran"]
+
+
+def test_a_terminated_runner_leaves_its_work_to_the_next(local: Bench, directory: Path) -> None:
+    """A runner that is asked to end, as at shutdown, ends its steps, and the next look runs them again."""
+    local.script("one", 'echo ran >> "$NOTES/tally"; test -e "$NOTES/go" || sleep 60')
+    reference = local.submit("shutdown", step("one"))
+    until(lambda: local.note("tally"), bool)
+
+    runner_of(directory / "shutdown").terminate()
+    until(lambda: processes_of(directory / "shutdown"), lambda left: not left)
+    (local.notes / "go").touch()
+
+    assert local.ended(reference).state is SubmissionState.FINISHED
+    assert local.note("tally") == ["ran", "ran"]
+
+
+def test_kill_needs_no_runner(local: Bench, directory: Path) -> None:
+    """A submission whose runner died can be killed, and then runs no more."""
+    local.script("one", 'echo ran >> "$NOTES/tally"; sleep 60')
+    reference = local.submit("dead", step("one"))
+    until(lambda: local.note("tally"), bool)
+    runner_of(directory / "dead").kill()
+
+    local.engine.kill(reference)
+
+    assert local.engine.progress(reference).state is SubmissionState.KILLED
+    assert local.note("tally") == ["ran"]
+    until(lambda: processes_of(directory), lambda left: not left)
+
+
+def test_a_frozen_runner_can_be_killed(local: Bench, directory: Path) -> None:
+    """A runner that does not react to the request to end is ended with its steps."""
+    local.script("one", 'echo ran >> "$NOTES/tally"; sleep 60')
+    reference = local.submit("frozen", step("one"))
+    until(lambda: local.note("tally"), bool)
+    runner_of(directory / "frozen").suspend()
+
+    local.engine.kill(reference)
+
+    assert local.engine.progress(reference).state is SubmissionState.KILLED
+    until(lambda: processes_of(directory), lambda left: not left)
+
+
+def test_jobs_see_no_secrets(local: Bench, directory: Path, tmp_path: Path) -> None:
+    """Of muleteer's own environment a job sees the path, the home and their like, and no setting or password."""
+    environment = {
+        **{name: os.environ[name] for name in ("PATH", "HOME")},
+        "MULETEER_BROKER_PASSCODE": "carrot",
+        "RUCIO_PASSWORD": "carrot",
+        "PANDA_AUTH_ID_TOKEN": "carrot",
+    }
+    engine = LocalEngine(directory, lambda did: [], environment=environment)
+    local.script("one", 'env > made; tr "\\0" "\\n" < /proc/$PPID/environ >> made')
+
+    engine.submit(local.submission("secrets", step("one", outputs=["made"])))
+
+    local.ended(Reference("secrets"))
+    (made,) = engine.outputs(Reference("secrets"), "one")
+    assert "PATH=" in made.read_text()
+    assert "carrot" not in made.read_text()
+    assert not [path for path in directory.rglob("*") if path.is_file() and b"carrot" in path.read_bytes()]
+
+
+def test_no_process_is_left_behind(local: Bench, directory: Path) -> None:
+    """What a step leaves running ends with the step, and a submission that has ended leaves no process, no zombie."""
+    local.script("one", 'sleep 60 & echo $! > "$NOTES/pid"')
+
+    local.run("tidy", step("one"))
+
+    (pid,) = local.note("pid")
+    assert not running(int(pid))
+    until(lambda: processes_of(directory), lambda left: not left)
+    assert [child for child in psutil.Process().children() if child.status() == psutil.STATUS_ZOMBIE] == []
+
+
+def test_the_scripts_are_those_of_the_submission(local: Bench) -> None:
+    """Changing a workflow's scripts does not touch what was submitted before."""
+    local.script("one", 'until test -e "$NOTES/go"; do sleep 0.02; done')
+    local.script("two", "echo old > made")
+    reference = local.submit("frozen", step("one"), step("two", inputs=["one"], outputs=["made"]))
+
+    local.script("two", "echo new > made")
+    (local.notes / "go").touch()
+    local.ended(reference)
+
+    (made,) = local.engine.outputs(reference, "two")
+    assert made.read_text() == "old\n"
+
+
+def test_independent_steps_run_together(local: Bench) -> None:
+    """Two steps that do not read each other run at the same time."""
+    local.script("one", 'touch "$NOTES/one"; until test -e "$NOTES/two"; do sleep 0.02; done')
+    local.script("two", 'touch "$NOTES/two"; until test -e "$NOTES/one"; do sleep 0.02; done')
+
+    progress = local.run("together", step("one", timeout=10), step("two", timeout=10))
+
+    assert progress.state is SubmissionState.FINISHED
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("./absent.sh", "./absent.sh is not in the workflow's folder"),
+        ("./plain.sh", "./plain.sh is not executable"),
+        ("no-such-program", "could not be started"),
+    ],
+)
+def test_a_command_that_cannot_start_says_why(local: Bench, command: str, words: str) -> None:
+    """A step whose command is not there or not executable fails with a reason that says what to mend."""
+    local.script("plain", "true")
+    (local.folder / "plain.sh").chmod(0o644)
+
+    progress = local.run("absent", step("one", command=[command]))
+
+    assert progress.state is SubmissionState.FAILED
+    assert progress.reason is not None
+    assert words in progress.reason
+
+
+def test_a_missing_input_file_fails_the_step(local: Bench) -> None:
+    """A step whose input file has gone from disk fails before it starts, and names the file."""
+    local.datasets[RAW] = [local.notes / "gone.raw"]
+    local.script("one", 'echo ran >> "$NOTES/tally"')
+
+    progress = local.run("gone", step("one", inputs=["raw"]))
+
+    assert progress.state is SubmissionState.FAILED
+    assert progress.reason is not None
+    assert "gone.raw is not there" in progress.reason
+    assert local.note("tally") == []
+
+
+def test_nothing_is_sent_when_the_inputs_cannot_be_found_out(local: Bench, directory: Path) -> None:
+    """When the catalog cannot name the files of an input, nothing is submitted, and trying again is safe."""
+    local.script("one", "true")
+    submission = local.submission("later", step("one"))
+    unknown = Submission(
+        submission.name,
+        submission.workflow,
+        submission.parameters,
+        submission.source,
+        {"raw": RAW},
+        submission.steps,
+    )
+
+    with pytest.raises(EngineUnavailable, match=r"group\.sphenix:RAW"):
+        local.engine.submit(unknown)
+
+    assert local.engine.find("later") is None
+    assert list(directory.iterdir()) == []
+
+
+def test_half_a_submission_is_swept_away(local: Bench, directory: Path) -> None:
+    """What a muleteer was building when it died is never found, and the next one throws it away."""
+    half = directory / ".building-0"
+    (half / "source").mkdir(parents=True)
+
+    LocalEngine(directory, lambda did: [])
+
+    assert not half.exists()
+
+
+def test_a_runner_can_be_killed_at_any_moment(local: Bench, directory: Path) -> None:
+    """However often and whenever its runner is killed, a submission ends, and a finished step never runs again."""
+    names = ["one", "two", "three"]
+    for name in names:
+        local.script(name, f'echo {name} >> "$NOTES/begun"; sleep 0.1; echo {name} > made.{name}')
+    steps = [
+        step(name, inputs=names[position - 1 : position], outputs=[f"made.{name}"])
+        for position, name in enumerate(names)
+    ]
+    reference = local.submit("storm", *steps)
+
+    for pause in (0.0, 0.02, 0.05, 0.08, 0.12, 0.17, 0.0, 0.1):
+        progress = local.engine.progress(reference)
+        finished = {name for name, state in states(progress).items() if state is StepState.FINISHED}
+        begun = len(local.note("begun"))
+        time.sleep(pause)
+        with suppress(psutil.NoSuchProcess):
+            runner_of(directory / "storm").kill()
+        assert not finished & set(local.note("begun")[begun:])
+    progress = local.ended(reference)
+
+    assert progress.state is SubmissionState.FINISHED
+    assert local.engine.outputs(reference, "three")[0].read_text() == "three\n"
+
+
+# The calorimeter workflow.
+
+
+def filled(value: str, values: Mapping[str, str]) -> str:
+    for name, text in values.items():
+        value = value.replace(f"{{{name}}}", text)
+    return value
+
+
+def test_the_calorimeter_workflow_runs(local: Bench, directory: Path, tmp_path: Path) -> None:
+    """The calorimeter workflow makes DSTs with the pion in them from raw files, and links with official names."""
+    folder = ROOT / "workflows" / "calorimeter"
+    workflow = Workflow.model_validate(YAML(typ="safe").load(folder / "workflow.yaml"))
+    made = ("--run", "21615", "--directory", str(tmp_path / "raw"))
+    subprocess.run([sys.executable, "-B", folder / "make_raw.py", *made], check=True, stdout=subprocess.DEVNULL)
+    local.datasets[RAW] = sorted((tmp_path / "raw").iterdir())
+    values = {"run": "00021615", "build": "ana381", "dbtag": "2023p001", "lookup": str(tmp_path / "gpfs")}
+    steps = tuple(
+        SubmissionStep(
+            entry.name,
+            tuple(filled(word, values) for word in entry.command),
+            entry.inputs,
+            tuple(filled(pattern, values) for pattern in entry.outputs),
+            entry.timeout,
+        )
+        for entry in workflow.steps
+    )
+
+    reference = local.engine.submit(Submission("calorimeter.21615", workflow.name, values, folder, {"raw": RAW}, steps))
+    progress = local.ended(reference)
+
+    assert progress.state is SubmissionState.FINISHED, progress.reason
+    *dsts, histograms = local.engine.outputs(reference, "calorimeter")
+    assert [path.name for path in dsts] == [
+        f"DST_CALO_ana381_2023p001-00021615-000{segment}.root" for segment in range(2)
+    ]
+    assert [len(path.read_text().splitlines()) for path in dsts] == [26, 26]
+    assert '"pairs": 50, "mean_mass": 0.13' in histograms.read_text()
+    links = sorted((tmp_path / "gpfs" / "run_00021600_00021700").iterdir())
+    assert [link.readlink() for link in links] == dsts
