@@ -1,0 +1,1 @@
+"""First stop: frames come in from the broker and are stored before they are acknowledged."""
