@@ -1,0 +1,73 @@
+"""Second stop: match pending messages against the rules, and write one dispatch for each action of each match."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+
+import structlog
+
+from orchestrator.clock import Clock
+from orchestrator.core.matching import RuleSet
+from orchestrator.store.dispatches import Judged
+from orchestrator.store.signals import MESSAGES, RULES
+from orchestrator.store.store import Store
+from schemas.message import MessageId, MessageState
+from schemas.rule import RuleVersion
+
+log = structlog.get_logger()
+
+#: Messages judged in one transaction.
+_BATCH = 200
+
+#: A look at the store without having been called, in seconds: a bell may be lost, a message may not.
+_SAFETY_POLL = 5.0
+
+
+class Dispatcher:
+    """Judges messages as they come, and those still pending whenever the rules change."""
+
+    def __init__(
+        self, store: Store, unmatched: Mapping[str, MessageState], *, clock: Clock, extra: RuleVersion | None = None
+    ) -> None:
+        """`extra` is one more rule, for this dispatcher alone."""
+        self._store = store
+        self._unmatched = unmatched
+        self._clock = clock
+        self._extra = () if extra is None else (extra,)
+        self._rules = RuleSet(-1, (), unmatched)
+        #: With an extra rule, everything pending is judged once more, from the beginning: the last one that was.
+        self._again_after = None if extra is None else MessageId(0)
+        self._stopping = threading.Event()
+
+    def step(self) -> None:
+        """Judge what there is, then wait until something is committed. Raises StoreUnavailable."""
+        heard = self._store.bells.heard(MESSAGES, RULES)
+        if self.judge_batch().judged == 0 and not self._stopping.is_set():
+            self._store.bells.wait(MESSAGES, RULES, since=heard, timeout=_SAFETY_POLL)
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self._store.bells.ring(MESSAGES)
+
+    def judge_batch(self) -> Judged:
+        """Judge one batch of messages that were not judged by the rules in force. Raises StoreUnavailable."""
+        rules = self._rules_in_force()
+        # without a rule there is nothing to judge by: everything waits, nothing is put away
+        if rules.size == 0:
+            return Judged()
+        judged = self._store.dispatches.judge(
+            rules.judge, revision=rules.revision, now=self._clock(), limit=_BATCH, again_after=self._again_after
+        )
+        if self._again_after is not None:
+            self._again_after = judged.last
+        if judged.judged:
+            log.debug("dispatcher.judged", messages=judged.judged, dispatched=judged.dispatched)
+        return judged
+
+    def _rules_in_force(self) -> RuleSet:
+        if self._store.rules.revision() != self._rules.revision:
+            revision, versions = self._store.rules.in_force()
+            self._rules = RuleSet(revision, [*versions, *self._extra], self._unmatched)
+            log.info("dispatcher.rules", revision=revision, rules=self._rules.size)
+        return self._rules

@@ -1,0 +1,142 @@
+"""Third stop: claim dispatches that are due, let their actors act, and write down what came of it."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import uuid
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
+import structlog
+
+from orchestrator.clock import Clock
+from orchestrator.core.actor import Actor, GiveUp, Interrupted, Outcome, Retry, Tools
+from orchestrator.core.dispatch import Next, after
+from orchestrator.loop import Patience
+from orchestrator.store.dispatches import Claim
+from orchestrator.store.port import StoreUnavailable
+from orchestrator.store.signals import DISPATCHES
+from orchestrator.store.store import Store
+from schemas.dispatch import DispatchId, DispatchState
+
+log = structlog.get_logger()
+
+#: A look at the store without having been called, in seconds.
+_SAFETY_POLL = 5.0
+
+
+class Worker:
+    """Carries out dispatches, several at a time."""
+
+    def __init__(
+        self, store: Store, actors: Mapping[str, Actor], tools: Tools, *, threads: int, lease: timedelta, clock: Clock
+    ) -> None:
+        self._store = store
+        self._actors = actors
+        self._tools = tools
+        self._threads = threads
+        self._lease = lease
+        self._clock = clock
+        #: Names this worker in claims and in the journal; no two processes ever share it.
+        self.name = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:6]}"
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="worker")
+        self._in_hand: set[DispatchId] = set()
+        self._changed = threading.Condition()
+        self._stopping = threading.Event()
+        self._patience = Patience("worker.store", longest=5.0)
+
+    def step(self) -> None:
+        """Claim what is due and there is room for; if there is nothing, wait. Raises StoreUnavailable."""
+        heard = self._store.bells.heard(DISPATCHES)
+        if self.claim_and_start() == 0 and not self._stopping.is_set():
+            self._store.bells.wait(DISPATCHES, since=heard, timeout=self._until_next())
+
+    def claim_and_start(self, only: Sequence[DispatchId] | None = None) -> int:
+        """Claim due dispatches for the free threads, and start them. Returns how many. Raises StoreUnavailable."""
+        with self._changed:
+            free = self._threads - len(self._in_hand)
+        claims = self._store.dispatches.claim(
+            owner=self.name, limit=free, lease=self._lease, now=self._clock(), only=only
+        )
+        with self._changed:
+            self._in_hand.update(claim.order.dispatch_id for claim in claims)
+        for claim in claims:
+            self._pool.submit(self._carry_out, claim)
+        return len(claims)
+
+    def renew(self) -> None:
+        """Renew the claims in hand; to be called several times within a lease. Raises StoreUnavailable."""
+        with self._changed:
+            ids = sorted(self._in_hand)
+        if ids:
+            self._store.dispatches.renew(ids, owner=self.name, until=self._clock() + self._lease)
+
+    def idle(self, timeout: float) -> bool:
+        """Wait until nothing is in hand; False if `timeout` seconds pass first."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._in_hand, timeout)
+
+    def stop(self) -> None:
+        """Claim nothing more. What is in hand goes on; `Tools.stopping` tells it when to end."""
+        self._stopping.set()
+        self._store.bells.ring(DISPATCHES)
+
+    def close(self) -> None:
+        """Wait for what is in hand."""
+        self._pool.shutdown()
+
+    def _until_next(self) -> float:
+        due = self._store.dispatches.next_due()
+        if due is None:
+            return _SAFETY_POLL
+        return min(_SAFETY_POLL, max(0.01, (due - self._clock()).total_seconds()))
+
+    def _carry_out(self, claim: Claim) -> None:
+        order = claim.order
+        said = log.bind(dispatch=order.dispatch_id, actor=claim.actor, did=str(order.message.did), rule=order.rule)
+        said.info("dispatch.started", attempt=order.attempt)
+        try:
+            outcome = self._act(claim)
+            next_ = self._write_down(claim, outcome)
+            tell = said.warning if next_.state is DispatchState.FAILED else said.info
+            tell(f"dispatch.{next_.state}", attempt=order.attempt, reason=next_.reason)
+        except Exception:
+            # the claim runs out, and the janitor sees to it
+            said.exception("worker.defect")
+        finally:
+            with self._changed:
+                self._in_hand.discard(order.dispatch_id)
+                self._changed.notify_all()
+            self._store.bells.ring(DISPATCHES)
+
+    def _act(self, claim: Claim) -> Outcome:
+        """No transaction is open while an actor runs."""
+        actor = self._actors.get(claim.actor)
+        if actor is None:
+            return GiveUp(f"there is no actor {claim.actor!r} here; there are: {', '.join(sorted(self._actors))}")
+        try:
+            return actor.act(claim.order, self._tools)
+        except Exception as error:
+            log.exception("actor.defect", dispatch=claim.order.dispatch_id, actor=claim.actor)
+            return Retry(f"the actor {claim.actor} failed: {type(error).__name__}: {error}")
+
+    def _write_down(self, claim: Claim, outcome: Outcome) -> Next:
+        """Settle the dispatch, however long the store is away: the outcome exists nowhere else."""
+        while True:
+            now = self._clock()
+            next_ = after(outcome, attempt=claim.spent, policy=claim.retry, now=now)
+            try:
+                kept = self._store.dispatches.settle(
+                    claim.order.dispatch_id, claim.order.attempt, next_, outcome.trace, owner=self.name, now=now
+                )
+            except StoreUnavailable as error:
+                if self._stopping.wait(self._patience.failed(error)) and isinstance(outcome, Interrupted):
+                    raise
+            else:
+                self._patience.succeeded()
+                if not kept:
+                    log.warning("worker.claim_lost", dispatch=claim.order.dispatch_id, outcome=type(outcome).__name__)
+                return next_

@@ -1,0 +1,1 @@
+"""Fourth stop: a workflow becomes a submission, and is followed to its end."""
