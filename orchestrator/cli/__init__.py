@@ -1,0 +1,33 @@
+"""What people type. Each file holds the commands of one noun; `common` what they share."""
+
+from __future__ import annotations
+
+import typer
+
+from orchestrator.cli import catalog, demo, dispatches, doctor, init, launches, messages, rules, running, show
+
+app = typer.Typer(
+    name="muleteer",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Starts the right workflow on the grid, once, when a dataset closes.",
+    epilog="Exit codes: 0 done; 1 something in it failed; 2 wrong usage; 3 refused; 4 not found; 5 out of reach.",
+)
+app.command("init")(init.init)
+app.command("run")(running.run)
+app.command("listen")(running.listen)
+app.command("dispatch")(running.dispatch)
+app.command("show")(show.show)
+app.command("demo")(demo.demo)
+app.command("doctor")(doctor.doctor)
+app.add_typer(messages.app, name="messages")
+app.add_typer(rules.app, name="rules")
+app.add_typer(dispatches.app, name="dispatches")
+app.add_typer(launches.app, name="launches")
+app.add_typer(catalog.app, name="catalog")
+app.add_typer(init.database, name="db")
+
+
+def main() -> None:
+    """The command `muleteer`."""
+    app()

@@ -1,0 +1,63 @@
+"""Rules: put in force, listed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from orchestrator.cli.common import Exit, Home, Json, fail, opened, out, person, print_json, print_table
+from orchestrator.clock import utc_now
+from orchestrator.dispatch.rules import read_rules
+
+app = typer.Typer(no_args_is_help=True, help="Which events start which actions.")
+
+
+@app.command("list")
+def list_(home: Home = None, json_: Json = False) -> None:
+    """List the rules in force."""
+    with opened(home, reading=True) as muleteer:
+        revision, versions = muleteer.store.rules.in_force()
+    if json_:
+        print_json([{**version.rule.document(), "version": version.version} for version in versions])
+        return
+    rows = [
+        (
+            version.rule.name,
+            version.version,
+            "yes" if version.rule.enabled else "no",
+            ", ".join(version.rule.on),
+            ", ".join(version.rule.scope),
+            version.rule.pattern,
+            ", ".join(action.actor for action in version.rule.actions),
+        )
+        for version in versions
+    ]
+    columns = ("name", "version", "enabled", "on", "scope", "pattern", "actions")
+    print_table(columns, rows, empty="There is no rule. `muleteer rules apply FILE` puts rules in force.")
+    if rows:
+        out.print(f"\nrevision {revision}", markup=False)
+
+
+@app.command("apply")
+def apply(
+    path: Annotated[Path, typer.Argument(help="A rules file, or a folder of them.")],
+    home: Home = None,
+    prune: Annotated[bool, typer.Option("--prune", help="Take out rules in force that are not given.")] = False,
+    json_: Json = False,
+) -> None:
+    """Put rules in force, all or nothing. A running dispatcher uses them at once."""
+    if not path.exists():
+        fail(Exit.NOT_FOUND, f"there is no {path}")
+    with opened(home) as muleteer:
+        rules = read_rules(path, muleteer.actors, muleteer.tools())
+        change = muleteer.store.rules.apply(rules, prune=prune, who=person(), now=utc_now())
+    if json_:
+        names = ("added", "changed", "removed", "unchanged")
+        print_json({"revision": change.revision, **{name: getattr(change, name) for name in names}})
+        return
+    for what in ("added", "changed", "removed", "unchanged"):
+        if names_of := getattr(change, what):
+            out.print(f"{what:<10}{', '.join(names_of)}", markup=False)
+    out.print(f"revision {change.revision}{' as before' if change.nothing else ' is in force'}", markup=False)

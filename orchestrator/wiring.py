@@ -1,0 +1,269 @@
+"""The composition root: the one file that picks real or embedded, and puts the pieces together.
+
+It alone imports every room. Everything else gets what it needs as an argument.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import structlog
+from apscheduler.schedulers.background import BackgroundScheduler
+
+from orchestrator.broker.embedded import EmbeddedBroker
+from orchestrator.broker.listener import Listener
+from orchestrator.broker.port import Broker
+from orchestrator.broker.stomp import StompBroker, StompSettings
+from orchestrator.clock import Clock, utc_now
+from orchestrator.core.actor import Tools
+from orchestrator.dispatch.actors import Actors, installed
+from orchestrator.dispatch.dispatcher import Dispatcher
+from orchestrator.dispatch.janitor import Janitor
+from orchestrator.dispatch.worker import Worker
+from orchestrator.launch.launcher import Launcher
+from orchestrator.launch.outputs import Outputs
+from orchestrator.launch.watcher import Watcher
+from orchestrator.launch.workflows import Workflows
+from orchestrator.loop import Loop, Patience, wait_out
+from orchestrator.panda.local import LocalEngine
+from orchestrator.panda.port import Engine
+from orchestrator.rucio.local import LocalCatalog
+from orchestrator.settings import Settings, secret
+from orchestrator.store.messages import Intake
+from orchestrator.store.port import StoreUnavailable
+from orchestrator.store.store import Store
+from schemas.did import Did
+from schemas.rule import RuleVersion
+
+log = structlog.get_logger()
+
+#: The workflows that come with the product.
+BUNDLED_WORKFLOWS = Path(__file__).resolve().parent.parent / "workflows"
+
+#: How often the watcher looks at the embedded engine, and the catalog's announcements are sent on, in seconds.
+_WATCH, _FLUSH = 0.25, 0.5
+
+
+class Role(StrEnum):
+    """What a process can be."""
+
+    LISTENER = "listener"
+    DISPATCHER = "dispatcher"
+    WORKER = "worker"
+
+
+@dataclass(frozen=True)
+class Muleteer:
+    """Every piece, made when it is first asked for."""
+
+    home: Path
+    settings: Settings
+    clock: Clock = utc_now
+
+    @cached_property
+    def store(self) -> Store:
+        """Raises StoreError."""
+        return Store.open(store_url(self.settings, self.home))
+
+    @cached_property
+    def broker(self) -> Broker:
+        settings = self.settings.broker
+        if settings.kind == "embedded":
+            return EmbeddedBroker(self.home / "broker.db")
+        return StompBroker(_stomp_settings(self.settings, self.home))
+
+    @cached_property
+    def catalog(self) -> LocalCatalog:
+        """Raises CatalogUnavailable."""
+        return LocalCatalog(self.home / "catalog.db", self.broker.send, clock=self.clock)
+
+    @cached_property
+    def engine(self) -> Engine:
+        def resolve(did: Did) -> Sequence[Path]:
+            return [Path(entry.pfn) for entry in self.catalog.files(did)]
+
+        return LocalEngine(self.home / "launches", resolve)
+
+    @cached_property
+    def workflows(self) -> Workflows:
+        return Workflows([*(self.home / folder for folder in self.settings.workflows), BUNDLED_WORKFLOWS])
+
+    @cached_property
+    def launcher(self) -> Launcher:
+        return Launcher(self.workflows, self.store.launches, self.engine, clock=self.clock)
+
+    @cached_property
+    def actors(self) -> Actors:
+        return installed()
+
+    def tools(self, stopping: Callable[[], bool] = lambda: False) -> Tools:
+        return Tools(self.home, self.launcher, stopping)
+
+    def listener(self) -> Listener:
+        return Listener(self.broker, self.store.messages, clock=self.clock)
+
+    def dispatcher(self, extra: RuleVersion | None = None) -> Dispatcher:
+        return Dispatcher(self.store, self.settings.unmatched, clock=self.clock, extra=extra)
+
+    def worker(self, stopping: Callable[[], bool] = lambda: False) -> Worker:
+        settings = self.settings.worker
+        return Worker(
+            self.store,
+            self.actors.usable,
+            self.tools(stopping),
+            threads=settings.threads,
+            lease=settings.lease,
+            clock=self.clock,
+        )
+
+    def watcher(self) -> Watcher:
+        return Watcher(self.store.launches, self.engine, Outputs(self.engine, self.catalog), clock=self.clock)
+
+    def janitor(self) -> Janitor:
+        return Janitor(self.store, clock=self.clock)
+
+    def close(self) -> None:
+        """Close what was opened."""
+        if "store" in self.__dict__:
+            self.store.close()
+
+
+class Service:
+    """The roles of one process, running until stopped."""
+
+    def __init__(
+        self, muleteer: Muleteer, roles: Sequence[Role] = tuple(Role), extra: RuleVersion | None = None
+    ) -> None:
+        """`extra` is a rule that counts beside those in force, for as long as this service runs."""
+        self._muleteer = muleteer
+        self._roles = roles
+        self._extra = extra
+        self._stopping = threading.Event()
+        #: Set when the time for actions to finish by themselves is over.
+        self._hurry = threading.Event()
+        self._scheduler = BackgroundScheduler(timezone="UTC")
+        self._listener: Listener | None = None
+        self._dispatcher: Dispatcher | None = None
+        self._worker: Worker | None = None
+
+    @property
+    def taken(self) -> Intake:
+        """What the listener took in so far."""
+        return self._listener.taken if self._listener is not None else Intake()
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Run the roles while the body lasts, then bring them to an orderly end."""
+        relay = self._muleteer.store.relay()
+        threads = [*self._start_listener(), *self._start_dispatcher(), *self._start_worker()]
+        self._scheduler.start()
+        log.info("muleteer.started", roles=",".join(self._roles), home=str(self._muleteer.home))
+        try:
+            yield
+        finally:
+            self._stop(threads)
+            relay.close()
+            log.info("muleteer.stopped")
+
+    def _start_listener(self) -> Sequence[Loop]:
+        if Role.LISTENER not in self._roles:
+            return ()
+        self._listener = self._muleteer.listener()
+        return [self._loop("listener", self._listener.run)]
+
+    def _start_dispatcher(self) -> Sequence[Loop]:
+        if Role.DISPATCHER not in self._roles:
+            return ()
+        self._dispatcher = self._muleteer.dispatcher(self._extra)
+        return [self._loop("dispatcher", self._dispatcher.step)]
+
+    def _start_worker(self) -> Sequence[Loop]:
+        if Role.WORKER not in self._roles:
+            return ()
+        worker = self._worker = self._muleteer.worker(self._hurry.is_set)
+        lease = self._muleteer.settings.worker.lease
+        self._every(lease / 4, "lease", worker.renew)
+        self._every(lease / 4, "janitor", self._muleteer.janitor().tidy)
+        self._every(timedelta(seconds=_WATCH), "watcher", self._muleteer.watcher().look)
+        self._every(timedelta(seconds=_FLUSH), "catalog", self._muleteer.catalog.flush)
+        return [self._loop("worker", worker.step)]
+
+    def _loop(self, name: str, step: Callable[[], Any]) -> Loop:
+        loop = Loop(name, step, stopping=self._stopping, passing=StoreUnavailable, what=f"{name}.store")
+        loop.start()
+        return loop
+
+    def _every(self, span: timedelta, name: str, job: Callable[[], Any]) -> None:
+        """A failing job says so once, and is called again at its next turn."""
+        patience, at_once = Patience(f"{name}.store"), threading.Event()
+        at_once.set()
+        self._scheduler.add_job(
+            wait_out,
+            "interval",
+            seconds=span.total_seconds(),
+            args=(job, at_once, patience, StoreUnavailable, name),
+            id=name,
+            coalesce=True,
+            max_instances=1,
+            misfire_grace_time=None,
+        )
+
+    def _stop(self, threads: Sequence[Loop]) -> None:
+        """Take nothing new, let what is in hand finish, then hurry it, then close. Claims are renewed to the end."""
+        self._stopping.set()
+        for role in (self._listener, self._dispatcher, self._worker):
+            if role is not None:
+                role.stop()
+        grace = self._muleteer.settings.worker.grace.total_seconds()
+        if self._worker is not None and not self._worker.idle(grace):
+            log.warning("worker.hurried", after=grace)
+            self._hurry.set()
+        for thread in threads:
+            thread.join()
+        if self._worker is not None:
+            self._worker.close()
+        self._scheduler.shutdown()
+
+
+def store_url(settings: Settings, home: Path) -> str:
+    """The store's URL; a relative SQLite file lies in the home directory. Raises ConfigurationError."""
+    url = secret(settings.store.url, settings.store.url_file, home, "the store's URL") or ""
+    prefix = "sqlite:///"
+    if url.startswith(prefix) and not url.startswith(prefix + "/"):
+        return f"{prefix}{home.resolve() / url.removeprefix(prefix)}"
+    return url
+
+
+def _stomp_settings(settings: Settings, home: Path) -> StompSettings:
+    broker = settings.broker
+    hosts = (address.rpartition(":") for address in broker.addresses)
+    return StompSettings(
+        addresses=tuple((host, int(port)) for host, _, port in hosts),
+        destination=broker.destination,
+        version=broker.version,
+        user=broker.user,
+        passcode=secret(broker.passcode, broker.passcode_file, home, "the broker's passcode"),
+        tls=broker.tls,
+        ca_file=_at(home, broker.ca_file),
+        cert_file=_at(home, broker.cert_file),
+        key_file=_at(home, broker.key_file),
+        selector=broker.selector,
+        client_id=broker.client_id,
+        subscription_name=broker.subscription_name,
+        virtual_host=broker.virtual_host,
+        exclusive=broker.exclusive,
+        heartbeat=round(broker.heartbeat.total_seconds() * 1000),
+        prefetch=broker.prefetch,
+    )
+
+
+def _at(home: Path, file: Path | None) -> Path | None:
+    return None if file is None else home / file
