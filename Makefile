@@ -11,7 +11,7 @@ FOLDERS := $(wildcard .ci actors docker docs orchestrator schemas tests workflow
 MAKEFLAGS += --no-print-directory --output-sync=target
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo install dev test check format lint types imports yaml shell image bench clean
+.PHONY: help demo install dev test docs check format lint types imports yaml shell image bench clean
 
 help: ## List what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -58,6 +58,10 @@ shell: dev
 image: dev
 	@echo "check: hadolint"
 	@$(BIN)/hadolint docker/Dockerfile
+
+docs: install ## Write the generated pages of the reference
+	@$(BIN)/python docs/generate.py
+	@$(BIN)/python -m schemas.generate
 
 bench: dev ## Measure how fast it is
 	@$(BIN)/python -m tests.bench $(ARGS)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import IO, Any, Final
@@ -28,7 +29,7 @@ _KEPT: Final = 64 * 1024
 #: Between asking a command to end and making it end, in seconds.
 _FAREWELL: Final = 5.0
 
-#: A look at whether the command is still running, in seconds. Its end is noticed at once all the same.
+#: How often it is asked whether muleteer is being stopped, in seconds.
 _GLANCE: Final = 0.5
 
 
@@ -133,15 +134,28 @@ def _environment(order: Order, extra: Mapping[str, str]) -> dict[str, str]:
 def _follow(process: subprocess.Popen[bytes], timeout: timedelta, tools: Tools) -> str | None:
     """Wait for the end. Returns why it was ended early, `timeout` or `stopping`; None if it ended by itself."""
     deadline = time.monotonic() + timeout.total_seconds()
-    while True:
-        try:
-            process.wait(max(0.0, min(_GLANCE, deadline - time.monotonic())))
-            return None
-        except subprocess.TimeoutExpired:
-            why = "timeout" if time.monotonic() >= deadline else "stopping" if tools.stopping() else None
+    with _watched(process) as ending:
+        while True:
+            rest = deadline - time.monotonic()
+            if ending.poll(1000 * max(0.0, min(_GLANCE, rest))):
+                process.wait()
+                return None
+            why = "timeout" if rest <= 0 else "stopping" if tools.stopping() else None
             if why is not None:
                 _end(process)
                 return why
+
+
+@contextmanager
+def _watched(process: subprocess.Popen[bytes]) -> Iterator[select.poll]:
+    """Something that can be waited for until the process ends. `Popen.wait` with a timeout only looks now and then."""
+    descriptor = os.pidfd_open(process.pid)
+    try:
+        ending = select.poll()
+        ending.register(descriptor, select.POLLIN)
+        yield ending
+    finally:
+        os.close(descriptor)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

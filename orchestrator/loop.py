@@ -55,7 +55,7 @@ class Loop:
     def __init__(
         self, name: str, step: Callable[[], Any], *, stopping: threading.Event, passing: type[Exception], what: str
     ) -> None:
-        self._name = name
+        self.name = name
         self._step = step
         self._stopping = stopping
         self._passing = passing
@@ -72,7 +72,7 @@ class Loop:
 
     def _run(self) -> None:
         while not self._stopping.is_set():
-            wait_out(self._step, self._stopping, self._patience, self._passing, self._name)
+            wait_out(self._step, self._stopping, self._patience, self._passing, self.name)
 
 
 def wait_out(

@@ -23,6 +23,11 @@ class ConfigurationError(Exception):
     """The settings do not fit. The text names the file or variable, the field, and what is allowed."""
 
 
+#: From the production notes: a close that nothing wanted waits for a rule that does, anything else is put away.
+_Unmatched = Literal[MessageState.PENDING, MessageState.DROPPED]
+_UNMATCHED: dict[str, _Unmatched] = {"close": MessageState.PENDING, "*": MessageState.DROPPED}
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -124,15 +129,16 @@ class Settings(BaseSettings):
     worker: WorkerSettings = WorkerSettings()
     log: LogSettings = LogSettings()
     workflows: tuple[Path, ...] = Field((Path("workflows"),), description="folders of workflows, searched in turn")
-    unmatched: dict[str, Literal[MessageState.PENDING, MessageState.DROPPED]] = Field(
-        {"close": MessageState.PENDING, "*": MessageState.DROPPED},
+    unmatched: dict[str, _Unmatched] = Field(
+        _UNMATCHED,
         description="what becomes of a message that no rule matched, by event; * for all others",
     )
 
     @field_validator("unmatched")
     @classmethod
-    def _in_rucio_spelling(cls, value: dict[str, MessageState]) -> dict[str, MessageState]:
-        return {"*": MessageState.DROPPED} | {event_name(event): state for event, state in value.items()}
+    def _in_rucio_spelling(cls, value: dict[str, _Unmatched]) -> dict[str, _Unmatched]:
+        """What is not said stays as it is by default."""
+        return _UNMATCHED | {event_name(event): state for event, state in value.items()}
 
     @classmethod
     def settings_customise_sources(

@@ -34,8 +34,9 @@ from orchestrator.launch.watcher import Watcher
 from orchestrator.launch.workflows import Workflows
 from orchestrator.loop import Loop, Patience, wait_out
 from orchestrator.panda.local import LocalEngine
-from orchestrator.panda.port import Engine
+from orchestrator.panda.port import Engine, EngineRefused
 from orchestrator.rucio.local import LocalCatalog
+from orchestrator.rucio.port import DidNotFound
 from orchestrator.settings import Settings, secret
 from orchestrator.store.messages import Intake
 from orchestrator.store.port import StoreUnavailable
@@ -50,6 +51,9 @@ BUNDLED_WORKFLOWS = Path(__file__).resolve().parent.parent / "workflows"
 
 #: How often the watcher looks at the embedded engine, and the catalog's announcements are sent on, in seconds.
 _WATCH, _FLUSH = 0.25, 0.5
+
+#: How long a loop may take to end when muleteer is stopped, in seconds.
+_FAREWELL = 10.0
 
 
 class Role(StrEnum):
@@ -88,7 +92,10 @@ class Muleteer:
     @cached_property
     def engine(self) -> Engine:
         def resolve(did: Did) -> Sequence[Path]:
-            return [Path(entry.pfn) for entry in self.catalog.files(did)]
+            try:
+                return [Path(entry.pfn) for entry in self.catalog.files(did)]
+            except DidNotFound as error:
+                raise EngineRefused(f"its input is not in the catalog: {error}") from error
 
         return LocalEngine(self.home / "launches", resolve)
 
@@ -227,7 +234,8 @@ class Service:
             log.warning("worker.hurried", after=grace)
             self._hurry.set()
         for thread in threads:
-            thread.join()
+            if not thread.join(_FAREWELL):
+                log.warning("loop.stuck", loop=thread.name, next="left behind; what it was doing is not committed")
         if self._worker is not None:
             self._worker.close()
         self._scheduler.shutdown()

@@ -54,7 +54,7 @@ class Message(BaseModel):
     bytes: int | None
     length: int | None
     events: int | None
-    #: The rule-set revision that judged it last; 0 before the first time.
+    #: The rule-set revision that judged it last; -1 before the first time.
     judged_revision: int
 
     @property

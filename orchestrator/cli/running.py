@@ -17,6 +17,8 @@ from orchestrator.clock import utc_now
 from orchestrator.core.matching import RuleSet
 from orchestrator.core.patterns import unquote
 from orchestrator.dispatch.rules import mistakes_of
+from orchestrator.loop import Patience
+from orchestrator.store.port import StoreUnavailable
 from orchestrator.store.store import Store
 from orchestrator.wiring import Muleteer, Role, Service
 from schemas.dispatch import DispatchId, DispatchState
@@ -87,8 +89,24 @@ def run(
     if not roles:
         raise typer.BadParameter(f"--only names no role: choose from {', '.join(Role)}")
     signals = Signals()
-    with opened(home, quiet=False) as muleteer, Service(muleteer, roles).running():
-        signals.wait(span)
+    with opened(home, quiet=False) as muleteer:
+        if _store_is_there(muleteer, signals):
+            with Service(muleteer, roles).running():
+                signals.wait(span)
+
+
+def _store_is_there(muleteer: Muleteer, signals: Signals) -> bool:
+    """Wait for the store, as after a power cut everything starts at once. False if somebody asked to end meanwhile."""
+    patience = Patience("store", longest=5.0)
+    while True:
+        try:
+            muleteer.store.counts()
+        except StoreUnavailable as error:
+            if signals.wait(timedelta(seconds=patience.failed(error))):
+                return False
+        else:
+            patience.succeeded()
+            return True
 
 
 def listen(home: Home = None, time_: Time = None) -> None:
@@ -96,6 +114,8 @@ def listen(home: Home = None, time_: Time = None) -> None:
     span = _duration(time_)
     signals = Signals()
     with opened(home, quiet=False) as muleteer:
+        if not _store_is_there(muleteer, signals):
+            return
         service = Service(muleteer, [Role.LISTENER])
         with service.running():
             signals.wait(span)

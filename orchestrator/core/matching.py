@@ -8,19 +8,12 @@ from fnmatch import translate
 from functools import lru_cache
 from re import Pattern as Regex
 from re import compile as compile_regex
-from types import MappingProxyType
 from typing import Any
 
 from orchestrator.core.patterns import Pattern, PatternSet
 from orchestrator.core.templates import fill_within
 from schemas.message import Message, MessageState
 from schemas.rule import Retry, RuleVersion
-
-#: What becomes of an unmatched message, by event; `*` is for all others. From the production notes: a close that
-#: nothing wanted waits for a rule that does, anything else is put away.
-UNMATCHED: Mapping[str, MessageState] = MappingProxyType(
-    {"close": MessageState.PENDING, "*": MessageState.DROPPED},
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +51,12 @@ class RuleSet:
         self,
         revision: int,
         versions: Sequence[RuleVersion],
-        unmatched: Mapping[str, MessageState] = UNMATCHED,
+        unmatched: Mapping[str, MessageState],
     ) -> None:
-        """Raises PatternError if a pattern is refused; `rules apply` has refused it before it came here."""
+        """`unmatched` says what becomes of a message that no rule matched, by event; `*` is for all others.
+
+        Raises PatternError if a pattern is refused; `rules apply` has refused it before it came here.
+        """
         self.revision = revision
         self._unmatched = unmatched
         enabled = [version for version in versions if version.rule.enabled]

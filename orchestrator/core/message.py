@@ -16,7 +16,11 @@ from schemas.event import LIFE_EVENTS, CatalogEvent, event_name
 #: The largest body that is read. Real ones are below 5 kB; Rucio itself splits off payloads above 4,000 characters.
 BODY_LIMIT: Final = 1024 * 1024
 
-#: A name longer than this cannot come from Rucio (250 characters) and would only bloat the indexes.
+#: The deepest nesting that is read. Real bodies have two levels; what is walked later must not exhaust a stack.
+_DEPTH_LIMIT: Final = 100
+
+#: A name of more bytes than this cannot come from Rucio (250 characters). PostgreSQL's indexes refuse rows of 2,704
+#: bytes, and scope and name share one.
 _WORD_LIMIT: Final = 1000
 
 
@@ -40,14 +44,27 @@ def read_body(body: bytes) -> CatalogEvent | Rejection:
         return Rejection(f"the body is not UTF-8: byte {error.start} cannot be decoded")
     except (ValueError, RecursionError) as error:
         return Rejection(f"the body is not JSON: {error}"[:300])
+    if body.count(b"{") + body.count(b"[") > _DEPTH_LIMIT and _deeper_than(document, _DEPTH_LIMIT):
+        return Rejection(f"the body is nested deeper than the {_DEPTH_LIMIT} levels that are read")
     return _read_document(document)
+
+
+def _deeper_than(value: object, limit: int) -> bool:
+    """Whether lists and objects are nested in more than `limit` levels. Level by level, so that no stack is needed."""
+    level = [value]
+    for _ in range(limit + 1):
+        inner = [each.values() if isinstance(each, dict) else each for each in level if isinstance(each, dict | list)]
+        if not inner:
+            return False
+        level = [item for items in inner for item in items]
+    return True
 
 
 def _read_document(document: object) -> CatalogEvent | Rejection:
     if not isinstance(document, dict):
         return Rejection(f"the body is a JSON {_kind(document)}, not an object")
     event_type, payload, created = (document.get(key) for key in ("event_type", "payload", "created_at"))
-    if not isinstance(event_type, str) or not event_type.strip() or len(event_type) > _WORD_LIMIT:
+    if not isinstance(event_type, str) or not event_type.strip() or _size(event_type) > _WORD_LIMIT:
         return Rejection(f"event_type is {_show(event_type)}, not a word")
     if not isinstance(payload, dict):
         return Rejection(f"payload is a JSON {_kind(payload)}, not an object")
@@ -70,9 +87,13 @@ def _did(payload: Mapping[str, Any]) -> Did | Rejection | None:
     if scope is None and name is None:
         return None
     for key, value in (("scope", scope), ("name", name)):
-        if not isinstance(value, str) or not value or len(value) > _WORD_LIMIT:
+        if not isinstance(value, str) or not value or _size(value) > _WORD_LIMIT:
             return Rejection(f"payload.{key} is {_show(value)}, not a {key}")
     return Did(scope, name)  # type: ignore[arg-type]  # both were just found to be words
+
+
+def _size(word: str) -> int:
+    return len(word) if word.isascii() else len(word.encode("utf-8", "surrogatepass"))
 
 
 def _moment(value: object) -> datetime | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
+import time
 import uuid
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +14,7 @@ from datetime import timedelta
 import structlog
 
 from orchestrator.clock import Clock
-from orchestrator.core.actor import Actor, GiveUp, Interrupted, Outcome, Retry, Tools
+from orchestrator.core.actor import Actor, GiveUp, Outcome, Retry, Tools
 from orchestrator.core.dispatch import Next, after
 from orchestrator.loop import Patience
 from orchestrator.store.dispatches import Claim
@@ -26,6 +27,10 @@ log = structlog.get_logger()
 
 #: A look at the store without having been called, in seconds.
 _SAFETY_POLL = 5.0
+
+#: How long an outcome is held on to when muleteer is being stopped and the store is away. After that it is lost, and
+#: the dispatch is tried again when its claim has run out.
+_LAST_WAIT = timedelta(seconds=10)
 
 
 class Worker:
@@ -52,14 +57,13 @@ class Worker:
         """Claim what is due and there is room for; if there is nothing, wait. Raises StoreUnavailable."""
         heard = self._store.bells.heard(DISPATCHES)
         if self.claim_and_start() == 0 and not self._stopping.is_set():
-            self._store.bells.wait(DISPATCHES, since=heard, timeout=self._until_next())
+            timeout = self._until_next() if self._free() else _SAFETY_POLL
+            self._store.bells.wait(DISPATCHES, since=heard, timeout=timeout)
 
     def claim_and_start(self, only: Sequence[DispatchId] | None = None) -> int:
         """Claim due dispatches for the free threads, and start them. Returns how many. Raises StoreUnavailable."""
-        with self._changed:
-            free = self._threads - len(self._in_hand)
         claims = self._store.dispatches.claim(
-            owner=self.name, limit=free, lease=self._lease, now=self._clock(), only=only
+            owner=self.name, limit=self._free(), lease=self._lease, now=self._clock(), only=only
         )
         with self._changed:
             self._in_hand.update(claim.order.dispatch_id for claim in claims)
@@ -87,6 +91,10 @@ class Worker:
     def close(self) -> None:
         """Wait for what is in hand."""
         self._pool.shutdown()
+
+    def _free(self) -> int:
+        with self._changed:
+            return self._threads - len(self._in_hand)
 
     def _until_next(self) -> float:
         due = self._store.dispatches.next_due()
@@ -124,7 +132,12 @@ class Worker:
             return Retry(f"the actor {claim.actor} failed: {type(error).__name__}: {error}")
 
     def _write_down(self, claim: Claim, outcome: Outcome) -> Next:
-        """Settle the dispatch, however long the store is away: the outcome exists nowhere else."""
+        """Settle the dispatch, however long the store is away: the outcome exists nowhere else.
+
+        Raises:
+            StoreUnavailable: muleteer is being stopped, and the store has not come back in time.
+        """
+        last = None
         while True:
             now = self._clock()
             next_ = after(outcome, attempt=claim.spent, policy=claim.retry, now=now)
@@ -133,8 +146,11 @@ class Worker:
                     claim.order.dispatch_id, claim.order.attempt, next_, outcome.trace, owner=self.name, now=now
                 )
             except StoreUnavailable as error:
-                if self._stopping.wait(self._patience.failed(error)) and isinstance(outcome, Interrupted):
-                    raise
+                if self._stopping.is_set():
+                    last = last or now + _LAST_WAIT
+                    if now >= last:
+                        raise
+                time.sleep(min(self._patience.failed(error), 1.0))
             else:
                 self._patience.succeeded()
                 if not kept:

@@ -145,7 +145,8 @@ class Launcher:
     def _submitted(self, launch: Launch, reference: Reference) -> Outcome:
         self._advance(launch, LaunchState.SUBMITTED, None, reference)
         log.info("launch.submitted", launch=launch.id, name=launch.name, engine=self._engine.name, reference=reference)
-        return Done(f"launch {launch.id} ({launch.name}) is with {self._engine.name} as {reference}")
+        known_as = "" if reference == launch.name else f" as {reference}"
+        return Done(f"launch {launch.id} ({launch.name}) is with the {self._engine.name} engine{known_as}")
 
     def _advance(
         self, launch: Launch, target: LaunchState, why: str | None, reference: Reference | None = None

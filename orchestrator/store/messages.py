@@ -388,7 +388,7 @@ def _row(id_: int, item: _Read, place: Place | None, duplicates: int, origin: st
         "bytes": None,
         "length": None,
         "events": None,
-        "judged_revision": 0,
+        "judged_revision": -1,
         "headers": json.dumps(dict(item.arrival.headers)),
         "body": item.arrival.body,
     }
