@@ -4,7 +4,20 @@ from __future__ import annotations
 
 import typer
 
-from orchestrator.cli import catalog, demo, dispatches, doctor, init, launches, messages, rules, running, show
+from orchestrator.cli import (
+    catalog,
+    demo,
+    dispatches,
+    dispatching,
+    doctor,
+    exchange,
+    init,
+    launches,
+    messages,
+    rules,
+    running,
+    show,
+)
 
 app = typer.Typer(
     name="muleteer",
@@ -16,10 +29,13 @@ app = typer.Typer(
 app.command("init")(init.init)
 app.command("run")(running.run)
 app.command("listen")(running.listen)
-app.command("dispatch")(running.dispatch)
+app.command("dispatch")(dispatching.dispatch)
 app.command("show")(show.show)
 app.command("demo")(demo.demo)
 app.command("doctor")(doctor.doctor)
+messages.app.command("inject")(exchange.inject)
+messages.app.command("export")(exchange.export)
+messages.app.command("import")(exchange.import_)
 app.add_typer(messages.app, name="messages")
 app.add_typer(rules.app, name="rules")
 app.add_typer(dispatches.app, name="dispatches")

@@ -11,7 +11,7 @@ from re import compile as compile_regex
 from typing import Any
 
 from orchestrator.core.patterns import Pattern, PatternSet
-from orchestrator.core.templates import fill_within
+from orchestrator.core.templates import TemplateError, fill_within
 from schemas.message import Message, MessageState
 from schemas.rule import Retry, RuleVersion
 
@@ -67,9 +67,16 @@ class RuleSet:
         }
 
     def judge(self, message: Message) -> Verdict:
-        """Every rule that matches fires; without one the policy of the event decides."""
+        """Every rule that matches fires; without one the policy of the event decides.
+
+        A message whose values do not fit a matching rule's templates stays pending, and the reason says why.
+        """
         rules = self._by_event.get(message.event_type or "")
-        matches = rules.matches(message) if rules is not None else ()
+        try:
+            matches = rules.matches(message) if rules is not None else ()
+        except TemplateError as error:
+            # no rule fires before all can: judged again, whole, once the rule is mended
+            return Verdict(MessageState.PENDING, f"waits for a rule to be mended: {error}")
         if matches:
             names = ", ".join(match.version.rule.name for match in matches)
             return Verdict(MessageState.DISPATCHED, f"matched by {names}", matches)
@@ -93,11 +100,15 @@ class _EventRules:
 
 
 def _match(version: RuleVersion, message: Message, captured: Mapping[str, str]) -> Match:
+    """Raises TemplateError, naming the rule, if this message's values do not fit its templates."""
     values = variables(message, captured)
-    planned = tuple(
-        Planned(position, action.actor, fill_within(action.options, values), action.retry)
-        for position, action in enumerate(version.rule.actions)
-    )
+    try:
+        planned = tuple(
+            Planned(position, action.actor, fill_within(action.options, values), action.retry)
+            for position, action in enumerate(version.rule.actions)
+        )
+    except TemplateError as error:
+        raise TemplateError(f"rule {version.rule.name}: {error}") from None
     return Match(version, captured, planned)
 
 

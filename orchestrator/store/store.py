@@ -13,8 +13,9 @@ from orchestrator.store.engine import Database
 from orchestrator.store.journal import Journal
 from orchestrator.store.launches import Launches
 from orchestrator.store.messages import Messages
+from orchestrator.store.relay import Relay
 from orchestrator.store.rules import Rules
-from orchestrator.store.signals import Bells, Relay
+from orchestrator.store.signals import Bells
 from orchestrator.store.tables import dispatches, launches, messages
 from schemas.views import Counts
 

@@ -1,0 +1,132 @@
+"""Dispatch by hand: judge what is pending and carry out what follows, once or until stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Annotated
+
+import typer
+
+from orchestrator.cli.common import Exit, Home, fail, opened, out, person
+from orchestrator.cli.running import Signals
+from orchestrator.clock import utc_now
+from orchestrator.core.matching import RuleSet
+from orchestrator.core.patterns import unquote
+from orchestrator.dispatch.rules import mistakes_of
+from orchestrator.store.store import Store
+from orchestrator.wiring import Muleteer, Role, Service
+from schemas.dispatch import DispatchId, DispatchState
+from schemas.message import MessageId
+from schemas.rule import Action, Rule, RuleVersion
+
+
+def dispatch(
+    home: Home = None,
+    rule: Annotated[str | None, typer.Option("--rule", help="The name of a rule for this call alone.")] = None,
+    actor: Annotated[
+        str | None, typer.Option("--actor", help="The command that its matches run; gets scope, name and event.")
+    ] = None,
+    regex: Annotated[str, typer.Option("--regex", help='RE2 pattern on the whole name; r"..." is understood.')] = ".*",
+    scope: Annotated[str, typer.Option("--scope", help="Scope, or scopes with commas between; * and ? match.")] = "*",
+    event: Annotated[str, typer.Option("--event", help="Event, or events with commas between.")] = "close",
+    follow: Annotated[bool, typer.Option("--follow", help="Go on until stopped, instead of once.")] = False,
+) -> None:
+    """Judge pending messages and carry out what follows: once, or until stopped.
+
+    With --rule and --actor, one more rule counts beside those in force, for this call alone:
+
+    muleteer dispatch --rule raw-events --actor actors/dispatch.sh --regex 'r"(\\w)+EVENTS-(\\d+)"' --event close
+    """
+    if (rule is None) != (actor is None):
+        raise typer.BadParameter("--rule and --actor go together: a rule needs a name and something to do")
+    signals = Signals()
+    with opened(home, quiet=not follow) as muleteer:
+        extra = _rule_of(muleteer, rule, actor, regex, scope, event) if rule is not None and actor is not None else None
+        if follow:
+            _follow(muleteer, extra, signals)
+        else:
+            raise typer.Exit(_once(muleteer, extra, lambda: signals.asked))
+
+
+def _rule_of(muleteer: Muleteer, name: str, actor: str, regex: str, scope: str, event: str) -> RuleVersion:
+    words = {"on": tuple(event.split(",")), "scope": tuple(scope.split(",")), "pattern": unquote(regex)}
+    action = Action(actor="run", options={"command": [actor, "{scope}", "{name}", "{event}"]})
+    try:
+        rule = Rule(name=name, actions=(action,), **words)
+    except ValueError as error:
+        fail(Exit.REFUSED, str(error))
+    for place, what in mistakes_of(rule, muleteer.actors, muleteer.tools()):
+        fail(Exit.REFUSED, f"{'.'.join(map(str, place))}: {what}")
+    return muleteer.store.rules.keep_for_reference(rule, who=person(), now=utc_now())
+
+
+def _follow(muleteer: Muleteer, extra: RuleVersion | None, signals: Signals) -> None:
+    service = Service(muleteer, [Role.DISPATCHER, Role.WORKER], extra)
+    with service.running():
+        signals.wait(None)
+
+
+def _once(muleteer: Muleteer, extra: RuleVersion | None, asked: Callable[[], bool]) -> Exit:
+    written = _judge_all(muleteer, extra)
+    worker = muleteer.worker(asked)
+    due = set(written) | set(_left_over(muleteer.store))
+    try:
+        while not asked():
+            # what is tried again at once, or was put on the list meanwhile, is not for this call
+            started = worker.claim_and_start(sorted(due))
+            worker.renew()
+            if not worker.idle(1.0):
+                continue
+            if started == 0:
+                break
+    finally:
+        worker.stop()
+        worker.close()
+    return _report(muleteer.store, sorted(due))
+
+
+def _judge_all(muleteer: Muleteer, extra: RuleVersion | None) -> list[DispatchId]:
+    """Every pending message, one batch after the other."""
+    revision, versions = muleteer.store.rules.in_force()
+    rules = RuleSet(revision, [*versions, *([extra] if extra else [])], muleteer.settings.unmatched)
+    if rules.size == 0:
+        out.print(
+            "There is no rule: nothing was judged. `muleteer rules apply FILE` puts rules in force.", markup=False
+        )
+        return []
+    written: list[DispatchId] = []
+    judged = dropped = dispatched = 0
+    last: MessageId | None = MessageId(0)
+    while last is not None:
+        done = muleteer.store.dispatches.judge(
+            rules.judge, revision=revision, now=utc_now(), limit=200, again_after=last
+        )
+        last = done.last
+        judged, dropped, dispatched = judged + done.judged, dropped + done.dropped, dispatched + done.dispatched
+        written += done.dispatches
+    pending = judged - dropped - dispatched
+    out.print(
+        f"{judged} messages judged: {dispatched} dispatched, {dropped} dropped, {pending} still pending", markup=False
+    )
+    return written
+
+
+def _left_over(store: Store) -> list[DispatchId]:
+    """What earlier calls left on the list."""
+    waiting = [DispatchState.READY, DispatchState.WAITING]
+    return [each.id for each in store.dispatches.list(states=waiting, limit=100_000)]
+
+
+def _report(store: Store, ids: Sequence[DispatchId]) -> Exit:
+    counts: dict[str, int] = {}
+    failed = False
+    for id_ in ids:
+        each = store.dispatches.get(id_)
+        counts[each.state] = counts.get(each.state, 0) + 1
+        if each.state is not DispatchState.DONE:
+            failed = True
+            out.print(f"dispatch {id_} ({each.rule}) is {each.state}: {each.reason or 'not started'}", markup=False)
+    if ids:
+        said = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
+        out.print(f"{len(ids)} dispatches: {said}", markup=False)
+    return Exit.FAILED if failed else Exit.OK

@@ -1,0 +1,206 @@
+"""Messages: brought in and out, by hand or as files."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from enum import StrEnum
+from itertools import islice
+from pathlib import Path
+from typing import Annotated, TextIO
+
+import typer
+
+from orchestrator.cli.common import Exit, Home, Json, err, fail, opened, out, person, print_json
+from orchestrator.cli.filters import Event, Name, Scope, Since, States, Until, filter_of
+from orchestrator.clock import utc_now
+from orchestrator.core.exchange import (
+    Carried,
+    LineError,
+    csv_header,
+    from_csv,
+    from_donkey,
+    from_json,
+    is_donkey,
+    to_csv,
+    to_json,
+)
+from orchestrator.store.messages import Arrival, Intake
+from orchestrator.wiring import Muleteer
+from schemas.event import event_name
+from schemas.message import MessageDetail
+
+#: Frames stored in one transaction.
+_BATCH = 500
+
+Source = Annotated[str, typer.Argument(metavar="FILE", help="A file, or - for standard input.")]
+
+
+def inject(
+    file: Annotated[str | None, typer.Argument(metavar="[FILE]", help="JSON lines; - for standard input.")] = None,
+    home: Home = None,
+    event: Annotated[str, typer.Option("--event", help="Without a file: the event.")] = "close",
+    scope: Annotated[str | None, typer.Option("--scope", help="Without a file: the scope.")] = None,
+    name: Annotated[str | None, typer.Option("--name", help="Without a file: the dataset's name.")] = None,
+    json_: Json = False,
+) -> None:
+    """Put frames into the store as if the broker had brought them.
+
+    From a file with lines of {"headers": {...}, "body": "..."}, or one made up from --scope and --name.
+    """
+    if (file is None) == (scope is None or name is None):
+        raise typer.BadParameter("give a file of frames, or --scope and --name of a dataset")
+    with opened(home) as muleteer:
+        if file is None:
+            lines: Iterable[tuple[str, Carried | LineError]] = [("--name", _made_up(event, scope or "", name or ""))]
+        else:
+            lines = ((f"line {number}", _carried(line)) for number, line in _lines(file))
+        taken, refused = _bring_in(muleteer, lines, origin="inject", keep_states=False)
+    _report(taken, refused, json_)
+
+
+def _made_up(event: str, scope: str, name: str) -> Carried:
+    body = {
+        "event_type": event_name(event),
+        "payload": {"scope": scope, "name": name},
+        "created_at": f"{utc_now():%Y-%m-%d %H:%M:%S.%f}",
+    }
+    return Carried({"event_type": event_name(event)}, json.dumps(body).encode())
+
+
+class Format(StrEnum):
+    JSON = "json"
+    CSV = "csv"
+
+
+def export(
+    home: Home = None,
+    format_: Annotated[Format, typer.Option("--format", help="json: one object a line; csv.")] = Format.JSON,
+    output: Annotated[Path | None, typer.Option("--output", help="A file; else standard output.")] = None,
+    state: States = None,
+    event: Event = None,
+    scope: Scope = None,
+    name: Name = None,
+    since: Since = None,
+    until: Until = None,
+) -> None:
+    """Write messages out, whole, oldest first."""
+    with opened(home, reading=True) as muleteer:
+        found = muleteer.store.messages.export(filter_of(state, event, scope, name, since, until))
+        if output is None:
+            _write(found, format_, sys.stdout)
+            return
+        try:
+            with output.open("w", encoding="utf-8", newline="") as file:
+                _write(found, format_, file)
+        except OSError as error:
+            fail(Exit.REFUSED, f"{output} cannot be written: {error.strerror}")
+
+
+def _write(found: Iterable[MessageDetail], format_: Format, file: TextIO) -> None:
+    if format_ is Format.CSV:
+        file.write(csv_header() + "\r\n")
+    for each in found:
+        file.write(to_csv(each) + "\r\n" if format_ is Format.CSV else to_json(each) + "\n")
+
+
+def import_(
+    file: Source,
+    home: Home = None,
+    format_: Annotated[
+        Format | None, typer.Option("--format", help="json or csv; else what the content looks like.")
+    ] = None,
+    json_: Json = False,
+) -> None:
+    """Bring messages in where they stood: what `export` wrote, or donkey's pickleDB file (JSON).
+
+    What was dispatched stays dispatched, and is not dispatched again.
+    """
+    with opened(home) as muleteer:
+        taken, refused = _bring_in(muleteer, _content(file, format_), origin="import", keep_states=True)
+    _report(taken, refused, json_)
+
+
+def _content(file: str, format_: Format | None) -> Iterator[tuple[str, Carried | LineError]]:
+    if format_ is not Format.CSV:
+        lines = _lines(file)
+        first = next(lines, (0, ""))[1]
+        if format_ is Format.JSON or first.lstrip().startswith("{"):
+            donkey = _donkey(file) if file != "-" else None
+            if donkey is not None:
+                yield from from_donkey(donkey)
+                return
+            if first.strip():
+                yield "line 1", _carried(first)
+            yield from ((f"line {number}", _carried(line)) for number, line in lines)
+            return
+    text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
+    yield from ((f"line {number}", each) for number, each in from_csv(text))
+
+
+def _donkey(file: str) -> dict[str, object] | None:
+    try:
+        value = json.loads(Path(file).read_text(encoding="utf-8"))
+    except ValueError:
+        return None
+    return value if is_donkey(value) else None
+
+
+def _lines(file: str) -> Iterator[tuple[int, str]]:
+    """The lines with their numbers, from 1, but for empty ones. A line that is not UTF-8 is kept for its message."""
+    if file == "-":
+        yield from ((number, line) for number, line in enumerate(sys.stdin, 1) if line.strip())
+        return
+    try:
+        with Path(file).open(encoding="utf-8", errors="surrogateescape") as opened_:
+            yield from ((number, line) for number, line in enumerate(opened_, 1) if line.strip())
+    except OSError as error:
+        fail(Exit.NOT_FOUND, f"{file} cannot be read: {error.strerror}")
+
+
+def _carried(line: str) -> Carried | LineError:
+    try:
+        return from_json(line)
+    except LineError as error:
+        return error
+
+
+def _bring_in(
+    muleteer: Muleteer, lines: Iterable[tuple[str, Carried | LineError]], *, origin: str, keep_states: bool
+) -> tuple[Intake, int]:
+    """Store what can be read, say where the rest stands."""
+    store, taken, refused = muleteer.store.messages, Intake(), 0
+    numbered = iter(lines)
+    while batch := list(islice(numbered, _BATCH)):
+        good: list[Carried] = []
+        for place, each in batch:
+            if isinstance(each, LineError):
+                refused += 1
+                err.print(f"{place}: {each}", markup=False)
+            else:
+                good.append(each)
+        arrivals = [(Arrival(each.headers, each.body), each.state if keep_states else None) for each in good]
+        if arrivals:
+            taken += store.restore(arrivals, origin=origin, who=person(), now=utc_now())
+    return taken, refused
+
+
+def _report(taken: Intake, refused: int, json_: bool) -> None:
+    if json_:
+        print_json(
+            {
+                "stored": taken.stored,
+                "quarantined": taken.quarantined,
+                "duplicates": taken.duplicates,
+                "refused": refused,
+            }
+        )
+    else:
+        out.print(
+            f"{taken.stored} messages stored ({taken.quarantined} of them quarantined), {taken.duplicates} duplicates, "
+            f"{refused} lines refused",
+            markup=False,
+        )
+    if refused:
+        raise typer.Exit(Exit.FAILED)
