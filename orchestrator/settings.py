@@ -59,7 +59,7 @@ class BrokerSettings(_Section):
     virtual_host: str | None = None
     exclusive: bool = Field(False, description="take every frame of the queue while other listeners stand by")
     heartbeat: Duration = timedelta(seconds=10)
-    prefetch: int = Field(500, ge=1, le=10_000, description="frames that the broker sends ahead of acknowledgements")
+    prefetch: int = Field(1000, ge=1, le=10_000, description="frames that the broker sends ahead of acknowledgements")
 
     @field_validator("addresses")
     @classmethod

@@ -19,9 +19,8 @@ from pathlib import Path
 from typing import Literal
 from weakref import WeakValueDictionary
 
+from orchestrator.broker.port import BrokerLost, BrokerRefused, Frame
 from orchestrator.clock import Clock, utc_now
-
-from .port import BrokerLost, BrokerRefused, Frame
 
 #: The destination that every frame names.
 DESTINATION = "/queue/events"
@@ -68,6 +67,10 @@ class EmbeddedBroker:
         return _EmbeddedSubscription(
             connection, self.address, self._bell, batch_frames=self._batch_frames, batch_bytes=self._batch_bytes
         )
+
+    def check(self) -> None:
+        """See `Broker.check`."""
+        self.subscribe().close()
 
     def send(self, headers: Mapping[str, str], body: bytes) -> None:
         """See `Broker.send`. Once it returns the frame is on the disk."""

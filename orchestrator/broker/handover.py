@@ -6,7 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Sequence
 
-from .port import BrokerLost, Frame
+from orchestrator.broker.port import BrokerLost, Frame
 
 
 class HandOver:

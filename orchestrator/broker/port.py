@@ -69,6 +69,9 @@ class Broker(Protocol):
             BrokerRefused: a broker answered and refused.
         """
 
+    def check(self) -> None:
+        """Connect and say good-bye, without subscribing. Raises BrokerLost, BrokerRefused as `subscribe` does."""
+
     def send(self, headers: Mapping[str, str], body: bytes) -> None:
         """Put one persistent frame on the destination; returns once the broker has it.
 

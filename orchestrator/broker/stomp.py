@@ -19,9 +19,9 @@ from typing import Any, Literal
 from stomp.protocol import Protocol11, Protocol12
 from stomp.transport import BaseTransport
 
-from .handover import HandOver
-from .port import BrokerError, BrokerLost, BrokerRefused, Frame
-from .wire import Wire, open_wire
+from orchestrator.broker.handover import HandOver
+from orchestrator.broker.port import BrokerError, BrokerLost, BrokerRefused, Frame
+from orchestrator.broker.wire import Wire, open_wire
 
 # At DEBUG stomp.py writes every body, and the passcode: its own mask for it looks for "passcode: " with a blank.
 logging.getLogger("stomp.py").setLevel(logging.WARNING)
@@ -102,6 +102,10 @@ class StompBroker:
         except BrokerError:
             session.leave()
             raise
+
+    def check(self) -> None:
+        """See `Broker.check`. Without the client-id: a listener that runs meanwhile has it."""
+        self._open(client_id=None).leave()
 
     def send(self, headers: Mapping[str, str], body: bytes) -> None:
         """See `Broker.send`. The connection for it is opened by the first call and kept for the next ones."""

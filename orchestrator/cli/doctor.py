@@ -6,7 +6,6 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
@@ -36,16 +35,10 @@ class Finding:
     said: str
 
 
-def doctor(
-    home: Home = None,
-    json_: Json = False,
-    skip_broker: Annotated[
-        bool, typer.Option("--skip-broker", help="Do not subscribe to the broker, not even for a moment.")
-    ] = False,
-) -> None:
+def doctor(home: Home = None, json_: Json = False) -> None:
     """Check settings, store, rules, workflows, actors, broker, catalog and engine. Exit 1 if something is wrong."""
     logs.configure(level="error")
-    findings = list(_examine((home or Path()).resolve(), skip_broker))
+    findings = list(_examine((home or Path()).resolve()))
     if json_:
         print_json([{"what": each.what, "well": each.well, "said": each.said} for each in findings])
     else:
@@ -55,7 +48,7 @@ def doctor(
         raise typer.Exit(Exit.FAILED)
 
 
-def _examine(home: Path, skip_broker: bool) -> Iterator[Finding]:
+def _examine(home: Path) -> Iterator[Finding]:
     if not home.is_dir():
         yield Finding("home", False, f"there is no directory {home}: muleteer init --home {home}")
         return
@@ -76,9 +69,8 @@ def _examine(home: Path, skip_broker: bool) -> Iterator[Finding]:
             ("rules", _rules),
             ("catalog", _catalog),
             ("engine", _engine),
+            ("broker", _broker),
         ]
-        if not skip_broker:
-            checks.append(("broker", _broker))
         for what, check in checks:
             yield _found(what, check, muleteer)
     finally:
@@ -148,5 +140,5 @@ def _engine(muleteer: Muleteer) -> str:
 
 
 def _broker(muleteer: Muleteer) -> str:
-    muleteer.broker.subscribe().close()
+    muleteer.broker.check()
     return muleteer.broker.address
