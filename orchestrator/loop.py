@@ -15,34 +15,72 @@ log = structlog.get_logger()
 _FIRST, _LONGEST = 0.2, 30.0
 
 
-class Patience:
-    """Counts failures in a row: says the first, waits longer each time, and says when it is over."""
+class Outage:
+    """Something that several loops need, and find missing at about the same time: said once, not by each."""
 
-    def __init__(self, what: str, *, longest: float = _LONGEST, chance: Callable[[], float] = random.random) -> None:
+    def __init__(self, what: str) -> None:
         """`what` begins the log's events: `store` gives `store.lost` and `store.back`."""
         self._what = what
+        self._waiting: set[str] = set()
+        self._changing = threading.Lock()
+
+    def begins(self, who: str, error: Exception) -> None:
+        """`who` cannot go on."""
+        with self._changing:
+            first = not self._waiting
+            self._waiting.add(who)
+        if first:
+            log.warning(f"{self._what}.lost", error=str(error), next="trying again until it is back")
+
+    def ends(self, who: str) -> None:
+        """`who` goes on. It is over when nobody waits any more."""
+        with self._changing:
+            last = self._waiting == {who}
+            self._waiting.discard(who)
+        if last:
+            log.info(f"{self._what}.back")
+
+
+class Patience:
+    """Counts the failures of one loop in a row, and says how long to wait after each."""
+
+    def __init__(
+        self, who: str, outage: Outage, *, longest: float = _LONGEST, chance: Callable[[], float] = random.random
+    ) -> None:
+        self._who = who
+        self._outage = outage
         self._longest = longest
         self._chance = chance
         self._failures = 0
-
-    @property
-    def fresh(self) -> bool:
-        """Whether the next failure is the first of its row."""
-        return self._failures == 0
+        self._announced = False
 
     def failed(self, error: Exception) -> float:
-        """Note a failure. Returns how many seconds to wait: doubling, capped, with jitter so that many do not meet."""
-        self._failures += 1
-        wait = min(self._longest, _FIRST * 2.0 ** min(self._failures - 1, 16))
-        if self._failures == 1:
-            log.warning(f"{self._what}.lost", error=str(error), next="trying again until it is back")
-        return wait * (0.5 + self._chance() / 2)
+        """Note that it is out of reach. Returns how many seconds to wait: doubling, capped, with jitter."""
+        if not self._announced:
+            self._outage.begins(self._who, error)
+            self._announced = True
+        return self._next_wait()
+
+    def surprised(self) -> float:
+        """Note an exception that nobody foresaw, from its handler: a defect, logged with its traceback, once in a row.
+
+        Returns how many seconds to wait.
+        """
+        if not self._failures:
+            log.exception("loop.defect", loop=self._who)
+        return self._next_wait()
 
     def succeeded(self) -> None:
         """Note that it works."""
-        if self._failures:
-            log.info(f"{self._what}.back", failures=self._failures)
+        if self._announced:
+            self._outage.ends(self._who)
+            self._announced = False
         self._failures = 0
+
+    def _next_wait(self) -> float:
+        self._failures += 1
+        wait = min(self._longest, _FIRST * 2.0 ** min(self._failures - 1, 16))
+        return wait * (0.5 + self._chance() / 2)
 
 
 class Loop:
@@ -53,13 +91,19 @@ class Loop:
     """
 
     def __init__(
-        self, name: str, step: Callable[[], Any], *, stopping: threading.Event, passing: type[Exception], what: str
+        self,
+        name: str,
+        step: Callable[[], Any],
+        *,
+        stopping: threading.Event,
+        passing: type[Exception],
+        patience: Patience,
     ) -> None:
         self.name = name
         self._step = step
         self._stopping = stopping
         self._passing = passing
-        self._patience = Patience(what)
+        self._patience = patience
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
@@ -72,26 +116,16 @@ class Loop:
 
     def _run(self) -> None:
         while not self._stopping.is_set():
-            wait_out(self._step, self._stopping, self._patience, self._passing, self.name)
+            wait_out(self._step, self._stopping, self._patience, self._passing)
 
 
-def wait_out(
-    step: Callable[[], Any],
-    stopping: threading.Event,
-    patience: Patience,
-    passing: type[Exception],
-    name: str,
-) -> bool:
-    """Try one step; after a failure, wait as long as `patience` says. True if the step succeeded."""
+def wait_out(step: Callable[[], Any], stopping: threading.Event, patience: Patience, passing: type[Exception]) -> None:
+    """Try one step; after a failure, wait as long as `patience` says."""
     try:
         step()
     except passing as error:
         stopping.wait(patience.failed(error))
-        return False
-    except Exception as error:
-        if patience.fresh:
-            log.exception("loop.defect", loop=name)
-        stopping.wait(patience.failed(error))
-        return False
-    patience.succeeded()
-    return True
+    except Exception:
+        stopping.wait(patience.surprised())
+    else:
+        patience.succeeded()

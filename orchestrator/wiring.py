@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
 from functools import cached_property
@@ -32,7 +32,7 @@ from orchestrator.launch.launcher import Launcher
 from orchestrator.launch.outputs import Outputs
 from orchestrator.launch.watcher import Watcher
 from orchestrator.launch.workflows import Workflows
-from orchestrator.loop import Loop, Patience, wait_out
+from orchestrator.loop import Loop, Outage, Patience, wait_out
 from orchestrator.panda.local import LocalEngine
 from orchestrator.panda.port import Engine, EngineRefused
 from orchestrator.rucio.local import LocalCatalog
@@ -71,6 +71,8 @@ class Muleteer:
     home: Path
     settings: Settings
     clock: Clock = utc_now
+    #: Shared by all that wait for the store, so that one line of the log says that it is away.
+    store_outage: Outage = field(default_factory=lambda: Outage("store"))
 
     @cached_property
     def store(self) -> Store:
@@ -115,7 +117,7 @@ class Muleteer:
         return Tools(self.home, self.launcher, stopping)
 
     def listener(self) -> Listener:
-        return Listener(self.broker, self.store.messages, clock=self.clock)
+        return Listener(self.broker, self.store.messages, store_outage=self.store_outage, clock=self.clock)
 
     def dispatcher(self, extra: RuleVersion | None = None) -> Dispatcher:
         return Dispatcher(self.store, self.settings.unmatched, clock=self.clock, extra=extra)
@@ -128,6 +130,7 @@ class Muleteer:
             self.tools(stopping),
             threads=settings.threads,
             lease=settings.lease,
+            store_outage=self.store_outage,
             clock=self.clock,
         )
 
@@ -204,19 +207,20 @@ class Service:
         return [self._loop("worker", worker.step)]
 
     def _loop(self, name: str, step: Callable[[], Any]) -> Loop:
-        loop = Loop(name, step, stopping=self._stopping, passing=StoreUnavailable, what=f"{name}.store")
+        patience = Patience(name, self._muleteer.store_outage)
+        loop = Loop(name, step, stopping=self._stopping, passing=StoreUnavailable, patience=patience)
         loop.start()
         return loop
 
     def _every(self, span: timedelta, name: str, job: Callable[[], Any]) -> None:
         """A failing job says so once, and is called again at its next turn."""
-        patience, at_once = Patience(f"{name}.store"), threading.Event()
+        patience, at_once = Patience(name, self._muleteer.store_outage), threading.Event()
         at_once.set()
         self._scheduler.add_job(
             wait_out,
             "interval",
             seconds=span.total_seconds(),
-            args=(job, at_once, patience, StoreUnavailable, name),
+            args=(job, at_once, patience, StoreUnavailable),
             id=name,
             coalesce=True,
             max_instances=1,

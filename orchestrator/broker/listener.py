@@ -9,7 +9,7 @@ import structlog
 
 from orchestrator.broker.port import Broker, BrokerError, Frame, Subscription
 from orchestrator.clock import Clock
-from orchestrator.loop import Patience
+from orchestrator.loop import Outage, Patience
 from orchestrator.store.messages import Arrival, Intake, Messages
 from orchestrator.store.port import StoreUnavailable
 
@@ -26,14 +26,14 @@ class Listener:
     always made whole, and at most one batch is in hand.
     """
 
-    def __init__(self, broker: Broker, messages: Messages, *, clock: Clock) -> None:
+    def __init__(self, broker: Broker, messages: Messages, *, store_outage: Outage, clock: Clock) -> None:
         self._broker = broker
         self._messages = messages
         self._clock = clock
         self._stopping = threading.Event()
         self._subscription: Subscription | None = None
-        self._broker_patience = Patience("broker")
-        self._store_patience = Patience("listener.store", longest=5.0)
+        self._broker_patience = Patience("listener", Outage("broker"))
+        self._store_patience = Patience("listener", store_outage, longest=5.0)
         #: What was taken in since the start.
         self.taken = Intake()
 
@@ -44,10 +44,8 @@ class Listener:
                 self._subscribe_and_drain()
             except BrokerError as error:
                 self._stopping.wait(self._broker_patience.failed(error))
-            except Exception as error:
-                if self._broker_patience.fresh:
-                    log.exception("listener.defect")
-                self._stopping.wait(self._broker_patience.failed(error))
+            except Exception:
+                self._stopping.wait(self._broker_patience.surprised())
 
     def stop(self) -> None:
         """Bring `run` to an orderly end. Safe from any thread, and from a signal handler."""

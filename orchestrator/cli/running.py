@@ -89,7 +89,7 @@ def run(
 
 def _store_is_there(muleteer: Muleteer, signals: Signals) -> bool:
     """Wait for the store, as after a power cut everything starts at once. False if somebody asked to end meanwhile."""
-    patience = Patience("store", longest=5.0)
+    patience = Patience("start", muleteer.store_outage, longest=5.0)
     while True:
         try:
             muleteer.store.counts()

@@ -16,7 +16,7 @@ import structlog
 from orchestrator.clock import Clock
 from orchestrator.core.actor import Actor, GiveUp, Outcome, Retry, Tools
 from orchestrator.core.dispatch import Next, after
-from orchestrator.loop import Patience
+from orchestrator.loop import Outage, Patience
 from orchestrator.store.dispatches import Claim
 from orchestrator.store.port import StoreUnavailable
 from orchestrator.store.signals import DISPATCHES
@@ -37,7 +37,15 @@ class Worker:
     """Carries out dispatches, several at a time."""
 
     def __init__(
-        self, store: Store, actors: Mapping[str, Actor], tools: Tools, *, threads: int, lease: timedelta, clock: Clock
+        self,
+        store: Store,
+        actors: Mapping[str, Actor],
+        tools: Tools,
+        *,
+        threads: int,
+        lease: timedelta,
+        store_outage: Outage,
+        clock: Clock,
     ) -> None:
         self._store = store
         self._actors = actors
@@ -51,7 +59,7 @@ class Worker:
         self._in_hand: set[DispatchId] = set()
         self._changed = threading.Condition()
         self._stopping = threading.Event()
-        self._patience = Patience("worker.store", longest=5.0)
+        self._store_outage = store_outage
 
     def step(self) -> None:
         """Claim what is due and there is room for; if there is nothing, wait. Raises StoreUnavailable."""
@@ -137,6 +145,7 @@ class Worker:
         Raises:
             StoreUnavailable: muleteer is being stopped, and the store has not come back in time.
         """
+        patience = Patience(f"dispatch {claim.order.dispatch_id}", self._store_outage, longest=1.0)
         last = None
         while True:
             now = self._clock()
@@ -150,9 +159,9 @@ class Worker:
                     last = last or now + _LAST_WAIT
                     if now >= last:
                         raise
-                time.sleep(min(self._patience.failed(error), 1.0))
+                time.sleep(patience.failed(error))
             else:
-                self._patience.succeeded()
+                patience.succeeded()
                 if not kept:
                     log.warning("worker.claim_lost", dispatch=claim.order.dispatch_id, outcome=type(outcome).__name__)
                 return next_
