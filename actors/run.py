@@ -96,7 +96,7 @@ def _told(order: Order) -> dict[str, Any]:
     message = order.message
     try:
         body = json.loads(message.body)
-    except ValueError:
+    except (ValueError, RecursionError):
         body = None
     return {
         "dispatch": order.dispatch_id,

@@ -35,6 +35,8 @@ def configure(*, level: str = "info", style: str = "auto") -> None:
     logging.basicConfig(handlers=[handler], level=max(number, logging.WARNING), force=True)
     # it warns of every broken connection with no more than an errno; the broker's door says it better
     logging.getLogger("stomp.py").setLevel(logging.CRITICAL)
+    # it warns at every turn of a job whose last turn still waits for the store; that the store is away is said already
+    logging.getLogger("apscheduler").setLevel(logging.ERROR)
 
 
 def _ending(console: bool) -> list[Any]:

@@ -138,7 +138,7 @@ class Muleteer:
         return Watcher(self.store.launches, self.engine, Outputs(self.engine, self.catalog), clock=self.clock)
 
     def janitor(self) -> Janitor:
-        return Janitor(self.store, clock=self.clock)
+        return Janitor(self.store, lease=self.settings.worker.lease, clock=self.clock)
 
     def close(self) -> None:
         """Close what was opened."""
@@ -207,7 +207,7 @@ class Service:
         return [self._loop("worker", worker.step)]
 
     def _loop(self, name: str, step: Callable[[], Any]) -> Loop:
-        patience = Patience(name, self._muleteer.store_outage)
+        patience = Patience(name, self._muleteer.store_outage, longest=5.0)
         loop = Loop(name, step, stopping=self._stopping, passing=StoreUnavailable, patience=patience)
         loop.start()
         return loop

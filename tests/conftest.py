@@ -51,7 +51,7 @@ def own_activemq(tmp_path: Path) -> Iterator[ActiveMQ]:
 def postgres() -> Iterator[Postgres]:
     """A real PostgreSQL on loopback. Tests make databases of their own."""
     _demand(Postgres.missing())
-    server = Postgres()
+    server = Postgres(fsync=False)  # nobody kills this one, so it need not wait for the disk
     server.start()
     yield server
     server.remove()

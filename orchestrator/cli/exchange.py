@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from enum import StrEnum
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Annotated, TextIO
 
@@ -123,38 +124,37 @@ def import_(
 
 
 def _content(file: str, format_: Format | None) -> Iterator[tuple[str, Carried | LineError]]:
-    if format_ is not Format.CSV:
-        lines = _lines(file)
-        first = next(lines, (0, ""))[1]
-        if format_ is Format.JSON or first.lstrip().startswith("{"):
-            donkey = _donkey(file) if file != "-" else None
-            if donkey is not None:
-                yield from from_donkey(donkey)
-                return
-            if first.strip():
-                yield "line 1", _carried(first)
-            yield from ((f"line {number}", _carried(line)) for number, line in lines)
-            return
-    text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
-    yield from ((f"line {number}", each) for number, each in from_csv(text))
+    raw = _raw(file)
+    first = next(raw, "")
+    lines = chain([first], raw)
+    if format_ is Format.CSV or (format_ is None and not first.lstrip().startswith("{")):
+        yield from ((f"line {number}", each) for number, each in from_csv("".join(lines)))
+        return
+    donkey = _donkey(file) if file != "-" else None
+    if donkey is not None:
+        yield from from_donkey(donkey)
+        return
+    yield from ((f"line {number}", _carried(line)) for number, line in enumerate(lines, 1) if line.strip())
 
 
 def _donkey(file: str) -> dict[str, object] | None:
     try:
         value = json.loads(Path(file).read_text(encoding="utf-8"))
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return value if is_donkey(value) else None
 
 
 def _lines(file: str) -> Iterator[tuple[int, str]]:
-    """The lines with their numbers, from 1, but for empty ones. A line that is not UTF-8 is kept for its message."""
-    if file == "-":
-        yield from ((number, line) for number, line in enumerate(sys.stdin, 1) if line.strip())
-        return
+    """The lines with their numbers, from 1, but for empty ones."""
+    yield from ((number, line) for number, line in enumerate(_raw(file), 1) if line.strip())
+
+
+def _raw(file: str) -> Iterator[str]:
+    """The lines as they are, ends included. What is not UTF-8 is kept for the message about it."""
     try:
-        with Path(file).open(encoding="utf-8", errors="surrogateescape") as opened_:
-            yield from ((number, line) for number, line in enumerate(opened_, 1) if line.strip())
+        with nullcontext(sys.stdin.buffer) if file == "-" else Path(file).open("rb") as opened_:
+            yield from (line.decode("utf-8", "surrogateescape") for line in opened_)
     except OSError as error:
         fail(Exit.NOT_FOUND, f"{file} cannot be read: {error.strerror}")
 

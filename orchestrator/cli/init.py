@@ -12,6 +12,7 @@ from orchestrator.cli.common import Exit, Home, errors_explained, fail, out
 from orchestrator.settings import FILE_NAME, load
 from orchestrator.store import schema
 from orchestrator.store.engine import Database
+from orchestrator.store.port import StoreOutdated
 from orchestrator.wiring import store_url
 
 _SETTINGS = """\
@@ -80,14 +81,26 @@ def upgrade(
 ) -> None:
     """Bring the store's schema up to date. For SQLite every command does this by itself."""
     place = (home or Path()).resolve()
+    if not place.is_dir():
+        fail(Exit.NOT_FOUND, f"there is no directory {place}: `muleteer init --home {place}` makes it a home")
     with errors_explained():
         settings = load(place)
         logs.configure(level="warning")
         store = Database(store_url(settings, place))
-        if check:
-            schema.demand_current(store)
-            out.print(f"{store.address} is at {schema.head()}, the newest", markup=False)
-            return
-        before, after = schema.upgrade(store)
+        try:
+            if check:
+                _check(store)
+                return
+            before, after = schema.upgrade(store)
+        finally:
+            store.close()
         done = "was there already" if before == after else f"brought from {before or 'nothing'}"
         out.print(f"{store.address} is at {after} ({done})", markup=False)
+
+
+def _check(store: Database) -> None:
+    try:
+        schema.demand_current(store)
+    except StoreOutdated as error:
+        fail(Exit.FAILED, str(error))
+    out.print(f"{store.address} is at {schema.head()}, the newest", markup=False)

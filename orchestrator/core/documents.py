@@ -31,7 +31,7 @@ class Document:
             mark = error.problem_mark or error.context_mark
             line = f"{mark.line + 1}:" if mark is not None else ""
             raise DocumentError(f"{source}:{line} {error.problem or error.context}") from None
-        except (YAMLError, ValueError) as error:
+        except (YAMLError, ValueError, RecursionError) as error:
             raise DocumentError(f"{source}: {error}") from None
 
     def read(self, model: type[M]) -> M:

@@ -57,8 +57,9 @@ def _fields(message: MessageDetail) -> dict[str, Any]:
 
 def _csv_line(values: list[Any]) -> str:
     line = io.StringIO()
-    csv.writer(line, lineterminator="").writerow(values)
-    return line.getvalue()
+    # the writer quotes a line's end within a field only if it is the end that it writes itself
+    csv.writer(line, lineterminator="\r\n").writerow(values)
+    return line.getvalue().removesuffix("\r\n")
 
 
 def from_json(line: str) -> Carried:
@@ -69,14 +70,20 @@ def from_json(line: str) -> Carried:
     """
     try:
         value = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise LineError(f"this is not JSON: {error}") from None
     if not isinstance(value, dict):
         raise LineError('expected an object: {"headers": {...}, "body": "..."}')
     headers = value.get("headers", {})
     if not isinstance(headers, dict):
         raise LineError(f"headers must be an object, not {type(headers).__name__}")
-    return Carried({str(key): str(item) for key, item in headers.items()}, _body(value), _state(value.get("state")))
+    words = {_text(key): _text(item) for key, item in headers.items()}
+    return Carried(words, _body(value), _state(value.get("state")))
+
+
+def _text(value: object) -> str:
+    """JSON can spell half a character, which nothing can print."""
+    return str(value).encode("utf-8", "replace").decode()
 
 
 def _body(value: Mapping[str, Any]) -> bytes:
@@ -104,7 +111,8 @@ def _state(word: object) -> MessageState | None:
 
 def from_csv(text: str) -> Iterator[tuple[int, Carried | LineError]]:
     """Read what `csv_header` and `to_csv` wrote: the line where each record ends, and the record or what is wrong."""
-    reader = csv.DictReader(io.StringIO(text))
+    csv.field_size_limit(max(csv.field_size_limit(), len(text)))  # a body may be longer than the module's 128 KiB
+    reader = csv.DictReader(io.StringIO(text, newline=""))
     for record in reader:
         try:
             headers = json.loads(record.get("headers") or "{}")
@@ -113,7 +121,7 @@ def from_csv(text: str) -> Iterator[tuple[int, Carried | LineError]]:
                 reader.line_num,
                 from_json(json.dumps({**plain, "headers": headers, "body": record.get("body") or ""})),
             )
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             yield reader.line_num, LineError(str(error))
 
 

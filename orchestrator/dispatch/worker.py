@@ -119,6 +119,8 @@ class Worker:
             next_ = self._write_down(claim, outcome)
             tell = said.warning if next_.state is DispatchState.FAILED else said.info
             tell(f"dispatch.{next_.state}", attempt=order.attempt, reason=next_.reason)
+        except StoreUnavailable as error:
+            said.warning("dispatch.unsettled", error=str(error), next="its claim runs out, then it is tried again")
         except Exception:
             # the claim runs out, and the janitor sees to it
             said.exception("worker.defect")

@@ -14,7 +14,7 @@ from orchestrator.core.actor import Order, Trace
 from orchestrator.core.dispatch import Next, after_silence
 from orchestrator.core.matching import Match, Verdict
 from orchestrator.store.engine import Database
-from orchestrator.store.journal import move, record
+from orchestrator.store.journal import MOST_PARAMETERS, move, record, without_nul
 from orchestrator.store.messages import detail_of, message_of, shown_columns, whole_columns
 from orchestrator.store.port import NotFound
 from orchestrator.store.signals import DISPATCHES
@@ -100,7 +100,7 @@ class Dispatches:
         with self._database.write() as connection:
             claimed: list[int] = []
             for state in _DUE:
-                ids: list[int] = list(connection.scalars(_due_ids(state, now, limit - len(claimed), only)))
+                ids = _due(connection, state, now, limit - len(claimed), only)
                 claimed += move(
                     connection,
                     dispatches,
@@ -357,6 +357,19 @@ def _is_due(states: Sequence[DispatchState], now: datetime) -> list[ColumnElemen
     ]
 
 
+def _due(
+    connection: Connection, state: DispatchState, now: datetime, limit: int, only: Sequence[DispatchId] | None
+) -> list[int]:
+    if only is None:
+        return list(connection.scalars(_due_ids(state, now, limit, None)))
+    found: list[int] = []
+    for start in range(0, len(only), MOST_PARAMETERS):
+        if len(found) < limit:
+            part = only[start : start + MOST_PARAMETERS]
+            found += connection.scalars(_due_ids(state, now, limit - len(found), part))
+    return found
+
+
 def _due_ids(state: DispatchState, now: datetime, limit: int, only: Sequence[DispatchId] | None) -> Select[Any]:
     query = select(dispatches.c.id).where(*_is_due([state], now)).order_by(dispatches.c.id).limit(limit)
     if only is not None:
@@ -405,10 +418,10 @@ def _end_attempt(connection: Connection, id_: int, number: int, next_: Next, tra
         .values(
             ended_at=now,
             outcome=next_.attempt,
-            reason=next_.reason,
+            reason=without_nul(next_.reason),
             exit_code=trace.exit_code,
-            stdout=trace.stdout.replace("\0", "\\0"),
-            stderr=trace.stderr.replace("\0", "\\0"),
+            stdout=without_nul(trace.stdout),
+            stderr=without_nul(trace.stderr),
         )
     )
 

@@ -6,11 +6,11 @@ import sqlite3
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from operator import itemgetter
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, insert, make_url, text
+from sqlalchemy import URL, Connection, Dialect, Engine, Table, create_engine, event, make_url, text
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
@@ -83,20 +83,30 @@ def insert_many(connection: Connection, table: Table, rows: Sequence[Mapping[str
     """Insert rows that all have the same keys.
 
     SQLAlchemy's own way handles each value of each row in Python, which for many small rows costs three times what
-    the database itself does; here only the moments are converted. The statement is still SQLAlchemy's.
+    the database itself does. Here the rows are turned into columns, and only the moments are converted.
     """
     if not rows:
         return
     dialect = connection.dialect
-    compiled = insert(table).compile(dialect=dialect, column_keys=list(rows[0]))
-    moments = [name for name in rows[0] if isinstance(table.c[name].type, Moment)]
+    names = list(rows[0])
+    columns = [[row[name] for row in rows] for name in names]
+    into = f"INSERT INTO {table.name} ({', '.join(names)})"
+    if dialect.name == "sqlite":
+        for position, name in enumerate(names):
+            if isinstance(table.c[name].type, Moment):
+                columns[position] = _texts(columns[position], dialect)
+        connection.exec_driver_sql(f"{into} VALUES ({', '.join('?' * len(names))})", list(zip(*columns, strict=True)))
+    else:
+        # One statement with an array for each column: the server does a third of the work of one statement a row.
+        arrays = ", ".join(f"%s::{table.c[name].type.compile(dialect)}[]" for name in names)
+        connection.exec_driver_sql(f"{into} SELECT * FROM unnest({arrays})", tuple(columns))
+
+
+def _texts(moments: Sequence[datetime | None], dialect: Dialect) -> list[Any]:
+    """Moments as SQLite keeps them. Rows of one batch share most of theirs, so each is converted once."""
     convert = Moment().process_bind_param
-    ready: list[dict[str, Any]] = [
-        {**row, **{name: convert(row[name], dialect) for name in moments}} if moments else dict(row) for row in rows
-    ]
-    pick = itemgetter(*compiled.positiontup) if compiled.positiontup else None
-    parameters: Any = [pick(row) for row in ready] if pick else ready
-    connection.exec_driver_sql(str(compiled), parameters)
+    texts = {moment: convert(moment, dialect) for moment in set(moments)}
+    return [texts[moment] for moment in moments]
 
 
 def _checked(url: str) -> URL:
@@ -123,7 +133,9 @@ def _sqlite(url: URL) -> Engine:
         # The driver begins a transaction only before text that starts with INSERT, UPDATE, DELETE or REPLACE: a claim
         # that starts with WITH would be committed at once. So it is told to keep its hands off, and `_begin` decides.
         connection.isolation_level = None
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "temp_store=MEMORY"):
+        # names of datasets count letter by letter, in LIKE as well
+        pragmas = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "temp_store=MEMORY")
+        for pragma in (*pragmas, "case_sensitive_like=ON"):
             connection.execute(f"PRAGMA {pragma}")
 
     @event.listens_for(engine, "begin")

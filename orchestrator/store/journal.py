@@ -21,6 +21,9 @@ _SUBJECTS: Final[dict[str, tuple[str, Transitions]]] = {
     launches.name: ("launch", LAUNCH),
 }
 
+#: How many ids go into one statement: SQLite may take no more than 32,766 parameters, PostgreSQL 65,535.
+MOST_PARAMETERS: Final = 30_000
+
 
 def move(
     connection: Connection,
@@ -44,17 +47,25 @@ def move(
     """
     subject, transitions = _SUBJECTS[table.name]
     assert may_follow(transitions, source, target), f"{subject}: {source} -> {target} is not in the table"
-    if not ids:
-        return []
-    statement = (
-        update(table)
-        .where(table.c.id.in_(ids), table.c.state == source, *only_if)
-        .values(state=target, **values)
-        .returning(table.c.id)
-    )
-    moved = sorted(connection.scalars(statement))
+    if "reason" in values:
+        values["reason"] = without_nul(values["reason"])
+    moved: list[int] = []
+    for start in range(0, len(ids), MOST_PARAMETERS):
+        statement = (
+            update(table)
+            .where(table.c.id.in_(ids[start : start + MOST_PARAMETERS]), table.c.state == source, *only_if)
+            .values(state=target, **values)
+            .returning(table.c.id)
+        )
+        moved += connection.scalars(statement)
+    moved.sort()
     record(connection, subject, moved, source, target, who=who, why=why, at=at)
     return moved
+
+
+def without_nul(text: str | None) -> str | None:
+    """PostgreSQL keeps no NUL in a text, and what programs print may hold one."""
+    return None if text is None else text.replace("\0", "\\0")
 
 
 def record(
@@ -77,7 +88,7 @@ def record(
             "subject_id": id_,
             "from_state": source,
             "to_state": target,
-            "why": why,
+            "why": without_nul(why),
         }
         for id_ in ids
     ]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -125,7 +125,10 @@ class Messages:
         with self._database.write(MESSAGES) as connection:
             self._take_turns(connection)
             there = _known(connection, {item.identity for item, _ in read})
-            taken = _store(connection, [item for item, _ in read], origin, now)
+            settled = {
+                item.identity for item, stood in read if stood in (MessageState.DISPATCHED, MessageState.DROPPED)
+            }
+            taken = _store(connection, [item for item, _ in read], origin, now, settled)
             for state in (MessageState.DISPATCHED, MessageState.DROPPED, MessageState.HELD, MessageState.SUPERSEDED):
                 keys = [item.identity for item, stood in read if stood is state and item.identity not in there]
                 ids = [id_ for chunk in _chunks(keys) for id_ in connection.scalars(_with_identity(chunk))]
@@ -270,7 +273,10 @@ def _read(arrival: Arrival) -> _Read:
     return _Read(key, arrival, event)
 
 
-def _store(connection: Connection, read: Sequence[_Read], origin: str, now: datetime) -> Intake:
+def _store(
+    connection: Connection, read: Sequence[_Read], origin: str, now: datetime, settled: Set[str] = frozenset()
+) -> Intake:
+    """`settled` are the identities of events that nothing can overtake any more."""
     known = _known(connection, {item.identity for item in read})
     new: dict[str, _Read] = {}
     again: Counter[str] = Counter()
@@ -280,6 +286,7 @@ def _store(connection: Connection, read: Sequence[_Read], origin: str, now: date
         else:
             new[item.identity] = item
     places = _place(connection, new, now)
+    places.update({key: replace(places[key], overtaken=None) for key in settled & places.keys()})
     rows = _rows(new, places, again, origin, now, first_id=_next_id(connection))
     if rows:
         insert_many(connection, messages, rows)

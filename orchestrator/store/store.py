@@ -39,10 +39,14 @@ class Store:
             StoreUnavailable, StoreOutdated, StoreError.
         """
         database = Database(url)
-        if database.is_sqlite:
-            schema.upgrade(database)
-        else:
-            schema.demand_current(database)
+        try:
+            if database.is_sqlite:
+                schema.upgrade(database)
+            else:
+                schema.demand_current(database)
+        except Exception:
+            database.close()
+            raise
         return cls(
             database,
             Messages(database),
@@ -59,6 +63,11 @@ class Store:
     def relay(self) -> Relay:
         """Hear what other processes commit, until closed."""
         return Relay(self.database)
+
+    def await_turn(self) -> None:
+        """Wait until this process may write, and write nothing. Raises StoreUnavailable: it may not."""
+        with self.database.write() as connection:
+            connection.execute(select(1))
 
     def counts(self) -> Counts:
         """How many of each there are, by state."""

@@ -1,0 +1,134 @@
+"""The schema: how a database comes to it, on SQLite and on PostgreSQL alike."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+from sqlalchemy import inspect, text
+
+from orchestrator.store import schema
+from orchestrator.store.engine import Database
+from orchestrator.store.port import StoreOutdated
+from orchestrator.store.store import Store
+from orchestrator.store.tables import metadata
+from tests.unit.making import NOW, frame
+
+
+@pytest.fixture
+def database(store_url: str) -> Iterator[Database]:
+    """An empty database, once of each kind."""
+    opened = Database(store_url)
+    yield opened
+    opened.close()
+
+
+def tables(database: Database) -> set[str]:
+    return set(inspect(database.engine).get_table_names())
+
+
+def pretend(database: Database, revision: str) -> None:
+    """Let the database say that its schema is of this revision."""
+    with database.write() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = :revision"), {"revision": revision})
+
+
+def test_an_empty_database_is_brought_to_what_the_program_needs(database: Database) -> None:
+    """The migrations build what the tables say: every table, column, index and constraint."""
+    before, after = schema.upgrade(database)
+
+    assert (before, after) == (None, schema.head())
+    assert schema.differences(database) == []
+    assert tables(database) == {*metadata.tables, "alembic_version"}
+
+
+def test_every_index_and_constraint_is_there(database: Database) -> None:
+    """Comparing schemas overlooks indexes that are partial: by name, none is missing and none is too many."""
+    schema.upgrade(database)
+    inspector = inspect(database.engine)
+
+    for name, table in metadata.tables.items():
+        indexes = {each["name"] for each in inspector.get_indexes(name) if not each.get("duplicates_constraint")}
+        unique = {each["name"] for each in inspector.get_unique_constraints(name)}
+        foreign = {each["name"] for each in inspector.get_foreign_keys(name)}
+        assert indexes == {index.name for index in table.indexes}, name
+        wanted = {str(each.name) for each in table.constraints if each.name}
+        assert unique | foreign <= wanted and len(wanted - unique - foreign) == 1, name  # one is the primary key
+
+
+def test_a_difference_between_migrations_and_tables_is_found(database: Database) -> None:
+    """The comparison sees a column that a migration forgot."""
+    schema.upgrade(database)
+    with database.write() as connection:
+        connection.execute(text("ALTER TABLE launches DROP COLUMN reason"))
+
+    assert "reason" in str(schema.differences(database))
+
+
+def test_upgrading_again_changes_nothing(database: Database) -> None:
+    """A database that is up to date stays as it is, with all that is in it."""
+    schema.upgrade(database)
+    with database.write() as connection:
+        connection.execute(text("CREATE TABLE untouched (id integer)"))
+
+    assert schema.upgrade(database) == (schema.head(), schema.head())
+    assert "untouched" in tables(database)
+
+
+def test_processes_that_start_at_once_upgrade_one_after_the_other(store_url: str) -> None:
+    """The first does it, the others find it done."""
+    results: list[tuple[str | None, str] | Exception] = []
+
+    def upgrade() -> None:
+        own = Database(store_url)
+        try:
+            results.append(schema.upgrade(own))
+        except Exception as error:
+            results.append(error)
+        finally:
+            own.close()
+
+    threads = [threading.Thread(target=upgrade) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert sorted(results, key=str) == [(schema.head(), schema.head())] * 2 + [(None, schema.head())]
+
+
+def test_the_schema_of_a_newer_program_is_refused(database: Database, store_url: str) -> None:
+    """Neither opened nor changed: the error says which program to use."""
+    schema.upgrade(database)
+    pretend(database, "9999")
+
+    for refuse in (lambda: schema.upgrade(database), lambda: Store.open(store_url)):
+        with pytest.raises(StoreOutdated, match=r"has the schema 9999.*made by a newer version of muleteer"):
+            refuse()
+    with database.read() as connection:
+        assert connection.scalars(text("SELECT version_num FROM alembic_version")).one() == "9999"
+
+
+@pytest.mark.parametrize("store_url", ["postgresql"], indirect=True)
+def test_postgresql_is_upgraded_by_a_person(database: Database, store_url: str) -> None:
+    """A store that is not up to date is not opened: the error names the command, and nothing is changed."""
+    with pytest.raises(StoreOutdated, match=r"of an empty database.*run `muleteer db upgrade`"):
+        Store.open(store_url)
+
+    assert tables(database) == set()
+    schema.upgrade(database)
+    Store.open(store_url).close()
+
+
+@pytest.mark.parametrize("store_url", ["sqlite"], indirect=True)
+def test_sqlite_is_upgraded_by_opening_it(store_url: str) -> None:
+    """The embedded store needs no command, and keeps what is in it."""
+    first = Store.open(store_url)
+    first.messages.take_in([frame()], origin="broker", now=NOW)
+    first.close()
+
+    again = Store.open(store_url)
+
+    assert again.counts().messages == {"pending": 1}
+    again.close()

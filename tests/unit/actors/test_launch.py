@@ -1,0 +1,54 @@
+"""The actor `launch`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from actors.launch import Launch
+from orchestrator.core.actor import Done, LaunchRequest, Order, Outcome, Tools
+from schemas.dispatch import DispatchId
+from tests.unit.making import message
+
+
+@dataclass
+class Launching:
+    """Takes every request, and knows one workflow."""
+
+    requests: list[LaunchRequest] = field(default_factory=list)
+
+    def launch(self, request: LaunchRequest) -> Outcome:
+        self.requests.append(request)
+        return Done("launched")
+
+    def wrong(self, workflow: str, parameters: Mapping[str, str]) -> str | None:
+        return None if workflow == "calo" else f"there is no workflow {workflow!r}"
+
+
+def order(attempt: int) -> Order:
+    options = {"workflow": "calo", "parameters": {"run": "00021615", "events": 5}}
+    return Order(DispatchId(3), attempt, "raw", message(), {}, options)
+
+
+def test_a_dispatch_asks_for_the_same_launch_however_often_it_is_tried(tmp_path: Path) -> None:
+    """One key for each dispatch; numbers in a rule are as good as texts."""
+    launching = Launching()
+    tools = Tools(tmp_path, launching, lambda: False)
+
+    outcomes = [Launch().act(order(attempt), tools) for attempt in (1, 2)]
+
+    assert outcomes == [Done("launched")] * 2
+    assert (
+        launching.requests
+        == [LaunchRequest("calo", {"run": "00021615", "events": "5"}, message(), DispatchId(3), "calo/dispatch-3")] * 2
+    )
+
+
+def test_a_workflow_is_checked_before_a_rule_goes_live(tmp_path: Path) -> None:
+    """One that is named by a template is not known yet."""
+    tools = Tools(tmp_path, Launching(), lambda: False)
+
+    assert Launch().check({"workflow": "calo"}, tools) is None
+    assert Launch().check({"workflow": "{name}"}, tools) is None
+    assert Launch().check({"workflow": "none"}, tools) == "launch: there is no workflow 'none'"

@@ -1,0 +1,63 @@
+"""What may happen next: the tables themselves. That the store obeys them is in tests/contract/test_store_states.py."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import pytest
+
+from orchestrator.core.states import DISPATCH, LAUNCH, MESSAGE, Table, final, may_follow
+from schemas.dispatch import DispatchState
+from schemas.launch import LaunchState
+from schemas.message import MessageState
+
+each_table = pytest.mark.parametrize(
+    ("table", "states", "first"),
+    [
+        (MESSAGE, MessageState, {MessageState.PENDING, MessageState.QUARANTINED}),
+        (DISPATCH, DispatchState, {DispatchState.READY}),
+        (LAUNCH, LaunchState, {LaunchState.PREPARED}),
+    ],
+    ids=["message", "dispatch", "launch"],
+)
+
+
+@each_table
+def test_a_table_says_of_every_state_what_may_follow(table: Table, states: type[StrEnum], first: set[StrEnum]) -> None:
+    """No state is missing from its table, and nothing but states of its kind follows one."""
+    assert set(table) == set(states)
+    assert frozenset().union(*table.values()) <= set(states)
+
+
+@each_table
+def test_every_state_can_be_reached(table: Table, states: type[StrEnum], first: set[StrEnum]) -> None:
+    """From the states in which things are made, each other state is some steps away."""
+    reached: set[StrEnum] = set(first)
+    while more := {after for state in reached for after in table[state]} - reached:
+        reached |= more
+
+    assert reached == set(states)
+
+
+@each_table
+def test_nothing_follows_itself(table: Table, states: type[StrEnum], first: set[StrEnum]) -> None:
+    """A change is a change: the journal never holds one from a state to itself."""
+    assert not [state for state in states if may_follow(table, state, state)]
+
+
+def test_what_has_ended_stays_ended() -> None:
+    """These are the states that nothing follows."""
+    assert final(MESSAGE) == {MessageState.DISPATCHED, MessageState.SUPERSEDED}
+    assert final(DISPATCH) == {DispatchState.DONE, DispatchState.CANCELLED}
+    assert final(LAUNCH) == {
+        LaunchState.FINISHED,
+        LaunchState.PARTLY_FINISHED,
+        LaunchState.FAILED,
+        LaunchState.KILLED,
+    }
+
+
+def test_a_launch_in_doubt_is_never_simply_sent_again() -> None:
+    """Between a doubt and another try lies `prepared`: the name has been looked up, and nothing was there."""
+    assert not may_follow(LAUNCH, LaunchState.IN_DOUBT, LaunchState.SUBMITTING)
+    assert may_follow(LAUNCH, LaunchState.IN_DOUBT, LaunchState.PREPARED)

@@ -1,0 +1,141 @@
+"""Settings: one TOML file, the environment over it, secrets from files."""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from orchestrator.settings import ConfigurationError, Settings, load, secret
+
+
+@pytest.fixture(autouse=True)
+def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No variable of ours, but those that a test sets."""
+    for variable in [key for key in os.environ if key.startswith("MULETEER_")]:
+        monkeypatch.delenv(variable)
+
+
+def written(home: Path, text: str) -> Settings:
+    (home / "muleteer.toml").write_text(text)
+    return load(home)
+
+
+def refused(home: Path) -> str:
+    with pytest.raises(ConfigurationError) as error:
+        load(home)
+    return str(error.value)
+
+
+def test_without_a_file_the_defaults_are_in_force(tmp_path: Path) -> None:
+    """Everything embedded, in the home directory: nothing has to be set up to begin."""
+    settings = load(tmp_path)
+
+    assert settings.store.url.get_secret_value() == "sqlite:///muleteer.db"
+    assert (settings.broker.kind, settings.catalog.kind, settings.engine.kind) == ("embedded",) * 3
+    assert (settings.worker.threads, settings.worker.lease) == (4, timedelta(seconds=15))
+    assert settings.unmatched == {"close": "pending", "*": "dropped"}
+
+
+def test_the_file_counts_over_the_defaults(tmp_path: Path) -> None:
+    """Sections and durations as people write them; what is not written keeps its default."""
+    settings = written(
+        tmp_path,
+        '[broker]\nkind = "stomp"\naddresses = ["a:1", "b:2"]\nheartbeat = "30s"\n[unmatched]\nCREATED = "pending"\n',
+    )
+
+    assert (settings.broker.kind, settings.broker.addresses) == ("stomp", ("a:1", "b:2"))
+    assert (settings.broker.heartbeat, settings.broker.version) == (timedelta(seconds=30), "1.2")
+    assert settings.unmatched == {"close": "pending", "create_dts": "pending", "*": "dropped"}
+
+
+def test_the_environment_counts_over_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One variable changes one field; the others of its section stay as the file says."""
+    monkeypatch.setenv("MULETEER_BROKER__USER", "from-environment")
+    monkeypatch.setenv("MULETEER_WORKER__LEASE", "1m")
+    monkeypatch.setenv("MULETEER_HOME", "/somewhere")
+
+    settings = written(tmp_path, '[broker]\nuser = "from-file"\ndestination = "/topic/x"\n')
+
+    assert (settings.broker.user, settings.broker.destination) == ("from-environment", "/topic/x")
+    assert settings.worker.lease == timedelta(minutes=1)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[broker]\nprefetch = 0", ["broker.prefetch: ", "greater than or equal to 1", "MULETEER_BROKER__PREFETCH"]),
+        ("[broker]\ntypo = 1", ["broker.typo: Extra inputs are not permitted"]),
+        ("[typo]\nx = 1", ["typo: Extra inputs are not permitted"]),
+        ("[broker]\nkind = 'kafka'", ["broker.kind: ", "'embedded' or 'stomp'"]),
+        ("[broker]\naddresses = ['here']", ["broker.addresses: ", "'here' is not host:port"]),
+        ("[broker]\naddresses = ['here:99999']", ["is not host:port"]),
+        ("[broker]\naddresses = []", ["broker.addresses: "]),
+        ("[broker]\nclient_id = 'x'", ["client_id and subscription_name go together"]),
+        ("[worker]\nlease = '10ms'", ["worker.lease: ", "below one second"]),
+        ("[worker]\nlease = 'soon'", ["worker.lease: ", "write 90s, 5m"]),
+        ("[unmatched]\nclose = 'held'", ["unmatched.close: "]),
+        ("[broker\n", ["cannot be read"]),
+        ("[log]\nlevel = 'loud'\n[worker]\nthreads = 0", ["log.level: ", "worker.threads: "]),
+    ],
+)
+def test_a_mistake_is_named_with_file_and_field(tmp_path: Path, text: str, said: list[str]) -> None:
+    """The error says where, which field, what is allowed, and which variable would set it; every mistake at once."""
+    (tmp_path / "muleteer.toml").write_text(text)
+
+    found = refused(tmp_path)
+
+    assert str(tmp_path / "muleteer.toml") in found
+    assert [word for word in said if word not in found] == []
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("MULETEER_WORKER__THREADS", "many"),
+        ("MULETEER_BROKER__TYPO", "x"),
+        ("MULETEER_BROKER__ADDRESSES", "mq1.example.org:61613"),
+        ("MULETEER_UNMATCHED", "{"),
+    ],
+)
+def test_a_mistake_in_the_environment_is_named_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    """Whatever a variable holds, the answer is a sentence that names its field."""
+    monkeypatch.setenv(variable, value)
+
+    found = refused(tmp_path)
+
+    section = variable.removeprefix("MULETEER_").split("__")[0].lower()
+    assert section in found.lower()
+
+
+def test_no_error_shows_a_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What stands beside a mistake is not printed with it, and settings can be logged."""
+    monkeypatch.setenv("MULETEER_BROKER__PASSCODE", "hush")
+    assert "hush" not in repr(load(tmp_path))
+    monkeypatch.setenv("MULETEER_BROKER__PREFETCH", "0")
+
+    assert "hush" not in refused(tmp_path)
+
+
+def test_a_secret_may_stand_in_a_file_of_its_own(tmp_path: Path) -> None:
+    """Relative to the home, without the line's end; the file counts over the value."""
+    (tmp_path / "passcode").write_text("hush\n")
+
+    assert secret(SecretStr("value"), None, tmp_path, "x") == "value"
+    assert secret(SecretStr("value"), Path("passcode"), tmp_path, "x") == "hush"
+    assert secret(None, tmp_path / "passcode", Path("/"), "x") == "hush"
+    assert secret(None, None, tmp_path, "x") is None
+
+
+def test_a_secret_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    """What is missing, and where it was looked for."""
+    with pytest.raises(ConfigurationError, match=r"the broker's passcode cannot be read from .*/nowhere: No such file"):
+        secret(None, Path("nowhere"), tmp_path, "the broker's passcode")
+    (tmp_path / "binary").write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigurationError, match="the broker's passcode cannot be read from"):
+        secret(None, Path("binary"), tmp_path, "the broker's passcode")
