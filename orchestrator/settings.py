@@ -10,7 +10,13 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+    TomlConfigSettingsSource,
+)
 
 from schemas.durations import Duration
 from schemas.event import event_name
@@ -162,6 +168,10 @@ def load(home: Path) -> Settings:
         return Settings(**written)
     except ValidationError as error:
         raise ConfigurationError(_explain(path, error)) from None
+    except SettingsError as error:
+        raise ConfigurationError(
+            f"a MULETEER_ variable is not JSON where a list or a table is expected: {error}"
+        ) from None
 
 
 def secret(value: SecretStr | None, file: Path | None, home: Path, what: str) -> str | None:
@@ -174,8 +184,8 @@ def secret(value: SecretStr | None, file: Path | None, home: Path, what: str) ->
         return value.get_secret_value() if value is not None else None
     try:
         return (home / file).read_text().strip()
-    except OSError as error:
-        raise ConfigurationError(f"{what} cannot be read from {home / file}: {error.strerror}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{what} cannot be read from {home / file}: {getattr(error, 'strerror', None) or error}") from None
 
 
 def _explain(path: Path, error: ValidationError) -> str:

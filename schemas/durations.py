@@ -16,18 +16,28 @@ def parse_duration(text: object) -> timedelta:
     """Read a length of time.
 
     Raises:
-        ValueError: with the accepted forms, if the text is not one of them or is negative.
+        ValueError: with the accepted forms, if the text is not one of them, is negative, or is too long to count.
     """
+    try:
+        span = _parse(text)
+    except OverflowError:
+        raise ValueError(f"{text!r} is too long to be counted") from None
+    if span is None or span < timedelta(0):
+        raise ValueError(f"{text!r} is not a length of time: write 90s, 5m, 1h30m, 2d or a number of seconds")
+    return span
+
+
+def _parse(text: object) -> timedelta | None:
     if isinstance(text, timedelta):
         return text
-    if isinstance(text, int | float) and not isinstance(text, bool) and text >= 0:
-        return timedelta(seconds=text)
+    if isinstance(text, int | float) and not isinstance(text, bool):
+        return None if text != text else timedelta(seconds=text)
     word = str(text).strip().replace(" ", "")
-    if word.replace(".", "", 1).isdigit():
+    if word.replace(".", "", 1).isdecimal():
         return timedelta(seconds=float(word))
     parts = _PART.findall(word)
     if not parts or "".join(number + unit for number, unit in parts) != word:
-        raise ValueError(f"{text!r} is not a length of time: write 90s, 5m, 1h30m, 2d or a number of seconds")
+        return None
     return timedelta(seconds=sum(float(number) * _UNITS[unit] for number, unit in parts))
 
 
@@ -35,7 +45,7 @@ def format_duration(span: timedelta) -> str:
     """The shortest of the forms that `parse_duration` reads."""
     seconds = span.total_seconds()
     if seconds != int(seconds):
-        return f"{seconds:g}s"
+        return f"{seconds:.6f}".rstrip("0") + "s"
     rest = int(seconds)
     words = []
     for unit, size in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):

@@ -15,7 +15,7 @@ class JournalEntry(BaseModel):
     at: datetime
     #: The role or the person that made the change.
     who: str
-    #: `message`, `dispatch`, `launch` or `rules`.
+    #: `message`, `dispatch`, `launch` or `rule`.
     subject: str
     subject_id: int
     #: None when it was made.

@@ -46,7 +46,8 @@ def move(
         AssertionError: if the transition table does not list the step; that is a defect of the caller.
     """
     subject, transitions = _SUBJECTS[table.name]
-    assert may_follow(transitions, source, target), f"{subject}: {source} -> {target} is not in the table"
+    if not may_follow(transitions, source, target):
+        raise AssertionError(f"{subject}: {source} -> {target} is not in the table")
     if "reason" in values:
         values["reason"] = without_nul(values["reason"])
     moved: list[int] = []

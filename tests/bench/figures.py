@@ -33,4 +33,5 @@ def print_figures(figures: Iterable[Figure]) -> None:
     for figure in figures:
         table.add_row(*astuple(figure))
     console = Console(highlight=False)
-    console.print(table)
+    # nothing is cut in a file or a pipe
+    console.print(table, width=console.width if console.is_terminal else 160)

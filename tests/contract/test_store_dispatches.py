@@ -299,11 +299,11 @@ def test_a_claim_that_was_lost_settles_nothing(store: Store) -> None:
     (stale,) = claim(store)
     store.dispatches.doubt(now=later(16))
     store.dispatches.resolve(now=later(16))
-    (fresh,) = claim(store, owner="w2", now=later(100))
+    (fresh,) = claim(store, now=later(100))
 
     assert not settle(store, stale)
-    assert not settle(store, fresh, owner="w1")
-    assert settle(store, fresh, owner="w2")
+    assert not settle(store, fresh, owner="w2")
+    assert settle(store, fresh)
     assert states(store) == ["done"]
 
 

@@ -272,7 +272,8 @@ def test_the_doctor_says_what_is_wrong(muleteer: Muleteer, home: Path) -> None:
     (workflow / "workflow.yaml").write_text("name: mine\nsteps:\n  - {name: a, command: ['true']}\n")
     gone = script(home, "gone.sh", "")
     (home / "rules.yaml").write_text(
-        "rules:\n  - name: r\n    actions:\n      - launch: {workflow: mine}\n      - run: {command: [actors/gone.sh]}\n"
+        "rules:\n  - name: r\n    actions:\n"
+        "      - launch: {workflow: mine}\n      - run: {command: [actors/gone.sh]}\n"
     )
     assert muleteer("rules", "apply", home / "rules.yaml").code == 0
     (workflow / "workflow.yaml").unlink()
@@ -318,7 +319,7 @@ def test_applying_rules_says_what_changed(muleteer: Muleteer, home: Path) -> Non
 
     second, third = (
         muleteer("rules", "apply", file, "--json").json,
-        muleteer("rules", "apply", file, "--prune", "--json"),
+        muleteer("rules", "apply", file, "--prune", "--json").json,
     )
 
     assert first == {"revision": 1, "added": ["good"], "changed": [], "removed": [], "unchanged": []}
