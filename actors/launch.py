@@ -28,7 +28,7 @@ class Launch:
     def check(self, options: Mapping[str, Any], tools: Tools) -> str | None:
         asked = LaunchOptions.model_validate(options)
         if "{" in asked.workflow:
-            return None
+            return f"launch.workflow: {asked.workflow!r}: a message may fill in parameters, but not choose the workflow"
         wrong = tools.launching.wrong(asked.workflow, asked.parameters)
         return f"launch: {wrong}" if wrong is not None else None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import select
@@ -22,6 +23,9 @@ from schemas.durations import Duration, format_duration
 
 #: Exit codes that say that the same call can never succeed: usage, data and configuration errors of sysexits.h.
 _HOPELESS: Final = frozenset({os.EX_USAGE, os.EX_DATAERR, os.EX_CONFIG})
+
+#: What stays wrong until somebody mends it: no such program, no right to run it, not a program, too much to hand over.
+_NOT_THERE: Final = frozenset({errno.ENOENT, errno.EACCES, errno.EPERM, errno.ENOEXEC, errno.ENOTDIR, errno.E2BIG})
 
 #: How much of what a command prints is kept, from its end.
 _KEPT: Final = 64 * 1024
@@ -55,7 +59,9 @@ class Run:
 
     def check(self, options: Mapping[str, Any], tools: Tools) -> str | None:
         program = RunOptions.model_validate(options).command[0]
-        if "{" in program or "/" not in program:
+        if "{" in program:
+            return f"run.command: {program!r}: a message may fill in arguments, but not choose the program"
+        if "/" not in program:
             return None
         path = tools.home / program
         if not path.is_file():
@@ -68,10 +74,20 @@ class Run:
             try:
                 process = _start(options, order, tools.home, out, err)
             except (OSError, ValueError) as error:
-                return GiveUp(f"{options.command[0]} cannot be started: {error}")
-            ending = _follow(process, options.timeout, tools)
+                return _not_started(options.command[0], error)
+            try:
+                ending = _follow(process, options.timeout, tools)
+            except OSError as error:  # too many open files
+                return Retry(f"{options.command[0]} cannot be followed, and was ended: {error}")
             trace = Trace(process.returncode, _end_of(out), _end_of(err))
         return _outcome(ending, process.returncode, options, trace)
+
+
+def _not_started(program: str, error: Exception) -> Outcome:
+    """A program that is not there stays away; too many processes or files are gone in a moment."""
+    said = f"{program} cannot be started: {error}"
+    hopeless = not isinstance(error, OSError) or error.errno in _NOT_THERE
+    return GiveUp(said) if hopeless else Retry(said)
 
 
 def _start(options: RunOptions, order: Order, home: Path, out: IO[bytes], err: IO[bytes]) -> subprocess.Popen[bytes]:
@@ -149,7 +165,11 @@ def _follow(process: subprocess.Popen[bytes], timeout: timedelta, tools: Tools) 
 @contextmanager
 def _watched(process: subprocess.Popen[bytes]) -> Iterator[select.poll]:
     """Something that can be waited for until the process ends. `Popen.wait` with a timeout only looks now and then."""
-    descriptor = os.pidfd_open(process.pid)
+    try:
+        descriptor = os.pidfd_open(process.pid)
+    except OSError:
+        _end(process)
+        raise
     try:
         ending = select.poll()
         ending.register(descriptor, select.POLLIN)

@@ -41,5 +41,12 @@ def configure(*, level: str = "info", style: str = "auto") -> None:
 
 def _ending(console: bool) -> list[Any]:
     if console:
-        return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=28)]
+        return [
+            structlog.dev.ConsoleRenderer(
+                colors=sys.stderr.isatty(),
+                pad_event_to=28,
+                # the default shows the local variables too, and a passcode may be among them
+                exception_formatter=structlog.dev.plain_traceback,
+            )
+        ]
     return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]

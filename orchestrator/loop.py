@@ -53,6 +53,7 @@ class Patience:
         self._chance = chance
         self._failures = 0
         self._announced = False
+        self._surprised = False
 
     def failed(self, error: Exception) -> float:
         """Note that it is out of reach. Returns how many seconds to wait: doubling, capped, with jitter."""
@@ -66,16 +67,22 @@ class Patience:
 
         Returns how many seconds to wait.
         """
-        if not self._failures:
+        if not self._surprised:
             log.exception("loop.defect", loop=self._who)
+            self._surprised = True
         return self._next_wait()
 
     def succeeded(self) -> None:
         """Note that it works."""
+        self.leave()
+        self._surprised = False
+        self._failures = 0
+
+    def leave(self) -> None:
+        """Wait no more, whether it works or not."""
         if self._announced:
             self._outage.ends(self._who)
             self._announced = False
-        self._failures = 0
 
     def _next_wait(self) -> float:
         self._failures += 1

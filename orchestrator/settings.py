@@ -185,7 +185,9 @@ def secret(value: SecretStr | None, file: Path | None, home: Path, what: str) ->
     try:
         return (home / file).read_text().strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{what} cannot be read from {home / file}: {getattr(error, 'strerror', None) or error}") from None
+        raise ConfigurationError(
+            f"{what} cannot be read from {home / file}: {getattr(error, 'strerror', None) or error}"
+        ) from None
 
 
 def _explain(path: Path, error: ValidationError) -> str:

@@ -107,7 +107,7 @@ class Muleteer:
 
     @cached_property
     def launcher(self) -> Launcher:
-        return Launcher(self.workflows, self.store.launches, self.engine, clock=self.clock)
+        return Launcher(self.workflows, self.store.launches, self.engine, store_id=self.store.id, clock=self.clock)
 
     @cached_property
     def actors(self) -> Actors:
@@ -160,6 +160,8 @@ class Service:
         #: Set when the time for actions to finish by themselves is over.
         self._hurry = threading.Event()
         self._scheduler = BackgroundScheduler(timezone="UTC")
+        #: After stopping: something did not end, and the process can only be left.
+        self.stuck = False
         self._listener: Listener | None = None
         self._dispatcher: Dispatcher | None = None
         self._worker: Worker | None = None
@@ -173,10 +175,12 @@ class Service:
     def running(self) -> Iterator[None]:
         """Run the roles while the body lasts, then bring them to an orderly end."""
         relay = self._muleteer.store.relay()
-        threads = [*self._start_listener(), *self._start_dispatcher(), *self._start_worker()]
-        self._scheduler.start()
-        log.info("muleteer.started", roles=",".join(self._roles), home=str(self._muleteer.home))
+        threads: list[Loop] = []
         try:
+            for start in (self._start_listener, self._start_dispatcher, self._start_worker):
+                threads += start()
+            self._scheduler.start()
+            log.info("muleteer.started", roles=",".join(self._roles), home=str(self._muleteer.home))
             yield
         finally:
             self._stop(threads)
@@ -233,16 +237,22 @@ class Service:
         for role in (self._listener, self._dispatcher, self._worker):
             if role is not None:
                 role.stop()
-        grace = self._muleteer.settings.worker.grace.total_seconds()
-        if self._worker is not None and not self._worker.idle(grace):
-            log.warning("worker.hurried", after=grace)
-            self._hurry.set()
         for thread in threads:
             if not thread.join(_FAREWELL):
                 log.warning("loop.stuck", loop=thread.name, next="left behind; what it was doing is not committed")
+                self.stuck = True
         if self._worker is not None:
-            self._worker.close()
-        self._scheduler.shutdown()
+            self._end_worker(self._worker)
+        self._scheduler.shutdown(wait=not self.stuck)
+
+    def _end_worker(self, worker: Worker) -> None:
+        grace = self._muleteer.settings.worker.grace.total_seconds()
+        if not worker.idle(grace):
+            log.warning("worker.hurried", after=grace)
+            self._hurry.set()
+        if not worker.close(2 * _FAREWELL):
+            log.warning("worker.stuck", next="left behind; it is tried again when its claim has run out")
+            self.stuck = True
 
 
 def store_url(settings: Settings, home: Path) -> str:

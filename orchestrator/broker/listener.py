@@ -33,6 +33,7 @@ class Listener:
         self._stopping = threading.Event()
         self._subscription: Subscription | None = None
         self._broker_patience = Patience("listener", Outage("broker"))
+        self._defects = Patience("listener", Outage("listener"))
         self._store_patience = Patience("listener", store_outage, longest=5.0)
         #: What was taken in since the start.
         self.taken = Intake()
@@ -45,7 +46,7 @@ class Listener:
             except BrokerError as error:
                 self._stopping.wait(self._broker_patience.failed(error))
             except Exception:
-                self._stopping.wait(self._broker_patience.surprised())
+                self._stopping.wait(self._defects.surprised())
 
     def stop(self) -> None:
         """Bring `run` to an orderly end. Safe from any thread, and from a signal handler."""
@@ -64,6 +65,7 @@ class Listener:
                 if frames and self._store(frames):
                     # the order is the guarantee: a crash between the two costs a duplicate, never a loss
                     subscription.acknowledge()
+                    self._defects.succeeded()
         finally:
             self._subscription = None
             subscription.close()

@@ -54,7 +54,7 @@ def show(did: Dataset, home: Home = None, json_: Json = False) -> None:
         ]
         print_json({**_plain(entry), "content": shown})
         return
-    out.print(f"{did} is {entry.state}, {entry.length} files, {entry.bytes:,} bytes", markup=False)
+    out.print(f"{did} is {entry.state}, {entry.length} files, {entry.bytes:,} bytes")
     rows = [(each.did.name, each.bytes, each.adler32, each.pfn) for each in files]
     print_table(("file", "bytes", "adler32", "pfn"), rows, empty="It has no files.")
 
@@ -69,7 +69,7 @@ def create(
     with opened(home) as muleteer:
         muleteer.catalog.add_dataset(did)
         _attach(muleteer.catalog.attach, did, files or [])
-    out.print(f"{did} is there, with {len(files or [])} files", markup=False)
+    out.print(f"{did} is there, with {len(files or [])} files")
 
 
 @app.command("add")
@@ -77,7 +77,7 @@ def add(did: Dataset, files: Annotated[list[Path], typer.Argument(help="Files.")
     """Register files and attach them to an open dataset."""
     with opened(home) as muleteer:
         new = _attach(muleteer.catalog.attach, did, files)
-    out.print(f"{new} files are new in {did}", markup=False)
+    out.print(f"{new} files are new in {did}")
 
 
 @app.command("close")
@@ -85,7 +85,7 @@ def close(did: Dataset, home: Home = None) -> None:
     """Close a dataset; this is what rules wait for."""
     with opened(home) as muleteer:
         muleteer.catalog.close(did)
-    out.print(f"{did} is closed", markup=False)
+    out.print(f"{did} is closed")
 
 
 @app.command("reopen")
@@ -93,7 +93,7 @@ def reopen(did: Dataset, home: Home = None) -> None:
     """Open a closed dataset again."""
     with opened(home) as muleteer:
         muleteer.catalog.reopen(did)
-    out.print(f"{did} is open", markup=False)
+    out.print(f"{did} is open")
 
 
 @app.command("erase")
@@ -101,7 +101,7 @@ def erase(did: Dataset, home: Home = None) -> None:
     """Take a dataset out of the catalog. Its files on disk stay."""
     with opened(home) as muleteer:
         muleteer.catalog.erase(did)
-    out.print(f"{did} is erased", markup=False)
+    out.print(f"{did} is erased")
 
 
 def _attach(attach: Callable[[Did, Sequence[FileEntry]], int], did: Did, files: Sequence[Path]) -> int:

@@ -58,9 +58,25 @@ Before = Annotated[
     int | None, typer.Option("--before", help="Only those with a smaller id: the page after the one that ended there.")
 ]
 
+
+class _Plain(Console):
+    """A console that prints texts as they are: no markup, and nothing that could steer the terminal."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        shown = (visible(each) if isinstance(each, str) else each for each in objects)
+        super().print(*shown, **{"markup": False, **options})
+
+
+def visible(text: str) -> str:
+    """The text with its control characters spelled out: what came in a message must not steer a terminal."""
+    if text.isprintable():
+        return text
+    return "".join(sign if sign in "\n\t" or sign.isprintable() else repr(sign)[1:-1] for sign in text)
+
+
 #: What people read. Wide when it is not a terminal, so that nothing is cut off in a file or a pipe.
-out = Console(width=None if sys.stdout.isatty() else 240, soft_wrap=not sys.stdout.isatty(), highlight=False)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+out = _Plain(width=None if sys.stdout.isatty() else 240, soft_wrap=not sys.stdout.isatty(), highlight=False)
+err = _Plain(stderr=True, highlight=False, soft_wrap=True)
 
 #: Colours only underline what the words say already.
 _STYLES: Mapping[str, str] = {
@@ -82,7 +98,7 @@ _STYLES: Mapping[str, str] = {
 
 def fail(code: Exit, message: str) -> NoReturn:
     """End with a message on standard error."""
-    err.print(f"muleteer: {message}", style="red" if err.is_terminal else None, markup=False)
+    err.print(f"muleteer: {message}", style="red" if err.is_terminal else None)
     raise typer.Exit(code)
 
 
@@ -152,7 +168,7 @@ def plain(value: object) -> Any:
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, empty: str) -> None:
     """A table that can be read without colour; `empty` says in words that there is nothing to show."""
     if not rows:
-        out.print(empty, markup=False)
+        out.print(empty)
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
@@ -171,7 +187,7 @@ def cell(value: object) -> Text:
         return Text("-")
     if isinstance(value, datetime):
         return Text(f"{value:%Y-%m-%d %H:%M:%S} UTC")
-    text = str(value)
+    text = visible(str(value)).replace("\n", "\\n")
     return Text(text, style=_STYLES.get(text, "") if isinstance(value, StrEnum) else "")
 
 

@@ -75,7 +75,7 @@ def demo(
     with errors_explained():
         place = _prepare(home)
         muleteer = Muleteer(place, load(place))
-        out.print(f"muleteer's demonstration in {place}\n", style="bold", markup=False)
+        out.print(f"muleteer's demonstration in {place}\n", style="bold")
         story = Story(muleteer.store)
         try:
             _apply_rules(muleteer, story)
@@ -188,12 +188,12 @@ def _summarize(place: Path, came_true: list[tuple[bool, str]], complete: bool, s
         "rules list",
         "catalog list",
     ):
-        out.print(f"  muleteer {command} --home {place}", markup=False)
+        out.print(f"  muleteer {command} --home {place}")
     out.print("\nGo on by yourself:", style="bold")
-    out.print(f"  muleteer run --home {place}                  (leave it running)", markup=False)
-    out.print(f"  muleteer catalog create test:mine --home {place}", markup=False)
-    out.print(f"  muleteer catalog close test:mine --home {place}", markup=False)
-    out.print(f"  edit {place}/rules.yaml, then: muleteer rules apply {place}/rules.yaml --home {place}", markup=False)
+    out.print(f"  muleteer run --home {place}                  (leave it running)")
+    out.print(f"  muleteer catalog create test:mine --home {place}")
+    out.print(f"  muleteer catalog close test:mine --home {place}")
+    out.print(f"  edit {place}/rules.yaml, then: muleteer rules apply {place}/rules.yaml --home {place}")
 
 
 def _in(state: MessageState) -> Filter:

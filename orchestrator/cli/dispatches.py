@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated
 
 import typer
@@ -22,6 +23,7 @@ from orchestrator.cli.common import (
     print_table,
 )
 from orchestrator.clock import utc_now
+from orchestrator.store.dispatches import Dispatches
 from schemas.dispatch import DispatchId, DispatchState
 from schemas.message import MessageId
 
@@ -86,13 +88,13 @@ def show(id_: Annotated[int, typer.Argument(metavar="ID")], home: Home = None, j
         }
     )
     for each in tries:
-        out.print(f"\ntry {each.number}: {each.outcome}, {each.reason or 'going on'}", style="bold", markup=False)
-        out.print(f"  {each.started_at:%Y-%m-%d %H:%M:%S} UTC, worker {each.owner}", markup=False)
+        out.print(f"\ntry {each.number}: {each.outcome}, {each.reason or 'going on'}", style="bold")
+        out.print(f"  {each.started_at:%Y-%m-%d %H:%M:%S} UTC, worker {each.owner}")
         for name, text in (("stdout", each.stdout), ("stderr", each.stderr)):
             if text:
-                out.print(f"  {name}:", markup=False)
+                out.print(f"  {name}:")
                 for line in text.rstrip("\n").split("\n"):
-                    out.print(f"    {line}", markup=False)
+                    out.print(f"    {line}")
     out.print("\nhistory", style="bold")
     print_table(
         ("at", "who", "from", "to", "why"),
@@ -115,17 +117,22 @@ def retry(
         raise typer.BadParameter("name dispatches by id, or all that failed with --failed")
     with opened(home) as muleteer:
         store = muleteer.store.dispatches
-        wanted = [DispatchId(id_) for id_ in ids or ()]
-        for id_ in wanted:
-            store.get(id_)
-        if failed:
-            wanted = [each.id for each in store.list(states=[DispatchState.FAILED], rule=rule, limit=100_000)]
+        wanted = list(_failed(store, rule)) if failed else [store.get(DispatchId(id_)).id for id_ in ids or ()]
         retried = store.retry(wanted, who=person(), why=reason, now=utc_now())
-        others = [store.get(id_) for id_ in wanted if id_ not in retried]
+        # with --failed, what is not failed any more was retried by somebody else: that is no mistake
+        others = [] if failed else [store.get(id_) for id_ in sorted({*wanted} - {*retried})]
     if json_:
         print_json({"retried": retried, "not_failed": [each.id for each in others]})
     else:
-        out.print(f"{len(retried)} dispatches are ready again", markup=False)
+        out.print(f"{len(retried)} dispatches are ready again")
     if others:
         said = ", ".join(f"{each.id} is {each.state}" for each in others)
         fail(Exit.NOT_FOUND, f"only failed dispatches can be retried: {said}")
+
+
+def _failed(store: Dispatches, rule: str | None) -> Iterator[DispatchId]:
+    """Every failed dispatch, a page at a time."""
+    last: DispatchId | None = None
+    while page := store.list(states=[DispatchState.FAILED], rule=rule, limit=1000, before=last):
+        yield from (each.id for each in page)
+        last = page[-1].id

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from orchestrator.cli.common import Exit, Home, fail, opened, out, person
-from orchestrator.cli.running import Signals
+from orchestrator.cli.running import Signals, leave_if_stuck
 from orchestrator.clock import utc_now
 from orchestrator.core.matching import RuleSet
 from orchestrator.core.patterns import unquote
@@ -64,25 +64,25 @@ def _follow(muleteer: Muleteer, extra: RuleVersion | None, signals: Signals) -> 
     service = Service(muleteer, [Role.DISPATCHER, Role.WORKER], extra)
     with service.running():
         signals.wait(None)
+    leave_if_stuck(service)
 
 
 def _once(muleteer: Muleteer, extra: RuleVersion | None, asked: Callable[[], bool]) -> Exit:
+    muleteer.janitor().tidy()  # what an earlier call left half done
     written = _judge_all(muleteer, extra)
     worker = muleteer.worker(asked)
-    due = set(written) | set(_left_over(muleteer.store))
+    due = sorted({*written, *_left_over(muleteer.store)})
     try:
         while not asked():
-            # what is tried again at once, or was put on the list meanwhile, is not for this call
-            started = worker.claim_and_start(sorted(due))
+            # what was put on the list meanwhile is not for this call
+            started = worker.claim_and_start(due)
             worker.renew()
-            if not worker.idle(1.0):
-                continue
-            if started == 0:
+            if worker.idle(1.0) and started == 0:
                 break
     finally:
         worker.stop()
         worker.close()
-    return _report(muleteer.store, sorted(due))
+    return _report(muleteer.store, due)
 
 
 def _judge_all(muleteer: Muleteer, extra: RuleVersion | None) -> list[DispatchId]:
@@ -90,9 +90,7 @@ def _judge_all(muleteer: Muleteer, extra: RuleVersion | None) -> list[DispatchId
     revision, versions = muleteer.store.rules.in_force()
     rules = RuleSet(revision, [*versions, *([extra] if extra else [])], muleteer.settings.unmatched)
     if rules.size == 0:
-        out.print(
-            "There is no rule: nothing was judged. `muleteer rules apply FILE` puts rules in force.", markup=False
-        )
+        out.print("There is no rule: nothing was judged. `muleteer rules apply FILE` puts rules in force.")
         return []
     written: list[DispatchId] = []
     judged = dropped = dispatched = 0
@@ -105,9 +103,7 @@ def _judge_all(muleteer: Muleteer, extra: RuleVersion | None) -> list[DispatchId
         judged, dropped, dispatched = judged + done.judged, dropped + done.dropped, dispatched + done.dispatched
         written += done.dispatches
     pending = judged - dropped - dispatched
-    out.print(
-        f"{judged} messages judged: {dispatched} dispatched, {dropped} dropped, {pending} still pending", markup=False
-    )
+    out.print(f"{judged} messages judged: {dispatched} dispatched, {dropped} dropped, {pending} still pending")
     return written
 
 
@@ -125,8 +121,11 @@ def _report(store: Store, ids: Sequence[DispatchId]) -> Exit:
         counts[each.state] = counts.get(each.state, 0) + 1
         if each.state is not DispatchState.DONE:
             failed = True
-            out.print(f"dispatch {id_} ({each.rule}) is {each.state}: {each.reason or 'not started'}", markup=False)
+            again = "; to be tried again" if each.state is DispatchState.READY and each.attempts else ""
+            out.print(f"dispatch {id_} ({each.rule}) is {each.state}: {each.reason or 'not started'}{again}")
     if ids:
         said = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
-        out.print(f"{len(ids)} dispatches: {said}", markup=False)
+        out.print(f"{len(ids)} dispatches: {said}")
+    if going_on := len(store.launches.active()):
+        out.print(f"{going_on} launches go on; `muleteer run` follows them, and registers what they make")
     return Exit.FAILED if failed else Exit.OK

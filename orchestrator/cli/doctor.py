@@ -43,7 +43,7 @@ def doctor(home: Home = None, json_: Json = False) -> None:
         print_json([{"what": each.what, "well": each.well, "said": each.said} for each in findings])
     else:
         for each in findings:
-            out.print(f"{'well ' if each.well else 'WRONG'}  {each.what:<10} {each.said}", markup=False)
+            out.print(f"{'well ' if each.well else 'WRONG'}  {each.what:<10} {each.said}")
     if not all(each.well for each in findings):
         raise typer.Exit(Exit.FAILED)
 

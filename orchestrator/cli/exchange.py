@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from enum import StrEnum
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, TextIO
 
@@ -33,7 +33,7 @@ from schemas.event import event_name
 from schemas.message import MessageDetail
 
 #: Frames stored in one transaction.
-_BATCH = 500
+_BATCH, _BATCH_BYTES = 500, 8 * 1024 * 1024
 
 Source = Annotated[str, typer.Argument(metavar="FILE", help="A file, or - for standard input.")]
 
@@ -130,7 +130,7 @@ def _content(file: str, format_: Format | None) -> Iterator[tuple[str, Carried |
     if format_ is Format.CSV or (format_ is None and not first.lstrip().startswith("{")):
         yield from ((f"line {number}", each) for number, each in from_csv("".join(lines)))
         return
-    donkey = _donkey(file) if file != "-" else None
+    donkey = _donkey(file) if file != "-" and isinstance(_carried(first), LineError) else None
     if donkey is not None:
         yield from from_donkey(donkey)
         return
@@ -171,19 +171,32 @@ def _bring_in(
 ) -> tuple[Intake, int]:
     """Store what can be read, say where the rest stands."""
     store, taken, refused = muleteer.store.messages, Intake(), 0
-    numbered = iter(lines)
-    while batch := list(islice(numbered, _BATCH)):
+    for batch in _batches(lines):
         good: list[Carried] = []
         for place, each in batch:
             if isinstance(each, LineError):
                 refused += 1
-                err.print(f"{place}: {each}", markup=False)
+                err.print(f"{place}: {each}")
             else:
                 good.append(each)
         arrivals = [(Arrival(each.headers, each.body), each.state if keep_states else None) for each in good]
         if arrivals:
             taken += store.restore(arrivals, origin=origin, who=person(), now=utc_now())
     return taken, refused
+
+
+def _batches(lines: Iterable[tuple[str, Carried | LineError]]) -> Iterator[list[tuple[str, Carried | LineError]]]:
+    """Bounded in count and in bytes, so that memory stays flat whatever the file."""
+    batch: list[tuple[str, Carried | LineError]] = []
+    size = 0
+    for place, each in lines:
+        batch.append((place, each))
+        size += 0 if isinstance(each, LineError) else len(each.body)
+        if len(batch) >= _BATCH or size >= _BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
 
 
 def _report(taken: Intake, refused: int, json_: bool) -> None:
@@ -199,8 +212,7 @@ def _report(taken: Intake, refused: int, json_: bool) -> None:
     else:
         out.print(
             f"{taken.stored} messages stored ({taken.quarantined} of them quarantined), {taken.duplicates} duplicates, "
-            f"{refused} lines refused",
-            markup=False,
+            f"{refused} lines refused"
         )
     if refused:
         raise typer.Exit(Exit.FAILED)

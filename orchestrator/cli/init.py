@@ -64,11 +64,11 @@ def init(home: Home = None) -> None:
             kept = path.exists()
             if not kept:
                 path.write_text(content)
-            out.print(f"{'kept   ' if kept else 'written'}  {path}", markup=False)
+            out.print(f"{'kept   ' if kept else 'written'}  {path}")
     except OSError as error:
         fail(Exit.REFUSED, f"{place} cannot be made a home: {error}")
     at = "" if place == Path().resolve() else f" --home {place}"
-    out.print(f"\nNext: muleteer rules apply {place / 'rules.yaml'}{at}\n      muleteer run{at}", markup=False)
+    out.print(f"\nNext: muleteer rules apply {place / 'rules.yaml'}{at}\n      muleteer run{at}")
 
 
 database = typer.Typer(no_args_is_help=True, help="The database behind the store.")
@@ -95,7 +95,7 @@ def upgrade(
         finally:
             store.close()
         done = "was there already" if before == after else f"brought from {before or 'nothing'}"
-        out.print(f"{store.address} is at {after} ({done})", markup=False)
+        out.print(f"{store.address} is at {after} ({done})")
 
 
 def _check(store: Database) -> None:
@@ -103,4 +103,4 @@ def _check(store: Database) -> None:
         schema.demand_current(store)
     except StoreOutdated as error:
         fail(Exit.FAILED, str(error))
-    out.print(f"{store.address} is at {schema.head()}, the newest", markup=False)
+    out.print(f"{store.address} is at {schema.head()}, the newest")

@@ -81,7 +81,7 @@ def show(id_: Annotated[int, typer.Argument(metavar="ID")], home: Home = None, j
     )
     for each in found.steps:
         if each.reason:
-            out.print(f"\n{each.name}: {each.reason}", markup=False)
+            out.print(f"\n{each.name}: {each.reason}")
     out.print("\nhistory", style="bold")
     print_table(
         ("at", "who", "from", "to", "why"),

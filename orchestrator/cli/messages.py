@@ -69,7 +69,7 @@ def list_(
     columns = ("id", "state", "event", "dataset", "gen", "again", "happened", "reason")
     print_table(columns, rows, empty="No message fits.")
     if found and total > len(found):
-        out.print(f"\n{len(found)} of {total}; the next page: --before {found[-1].id}", markup=False)
+        out.print(f"\n{len(found)} of {total}; the next page: --before {found[-1].id}")
 
 
 @app.command("show")
@@ -117,14 +117,12 @@ def _print_message(found: MessageDetail) -> None:
     )
     out.print("\nheaders", style="bold")
     for key, value in found.headers.items():
-        out.print(f"  {key}: {value}", markup=False)
+        out.print(f"  {key}: {value}")
     out.print("\nbody", style="bold")
     shown = found.body[:4000].decode(errors="backslashreplace")
-    out.print(f"  {shown}", markup=False)
+    out.print(f"  {shown}")
     if len(found.body) > 4000:
-        out.print(
-            f"  ... and {len(found.body) - 4000:,} more bytes: muleteer messages show {found.id} --json", markup=False
-        )
+        out.print(f"  ... and {len(found.body) - 4000:,} more bytes: muleteer messages show {found.id} --json")
 
 
 @app.command("reinject")
@@ -156,6 +154,6 @@ def reinject(
     else:
         for each in results:
             became = f"became message {each['became']}" if each["became"] else "is still quarantined"
-            out.print(f"message {each['message']} {became}: {each['result']}", markup=False)
+            out.print(f"message {each['message']} {became}: {each['result']}")
     if any(each["became"] is None for each in results):
         raise typer.Exit(Exit.FAILED)

@@ -37,7 +37,7 @@ def list_(home: Home = None, json_: Json = False) -> None:
     columns = ("name", "version", "enabled", "on", "scope", "pattern", "actions")
     print_table(columns, rows, empty="There is no rule. `muleteer rules apply FILE` puts rules in force.")
     if rows:
-        out.print(f"\nrevision {revision}", markup=False)
+        out.print(f"\nrevision {revision}")
 
 
 @app.command("apply")
@@ -59,5 +59,5 @@ def apply(
         return
     for what in ("added", "changed", "removed", "unchanged"):
         if names_of := getattr(change, what):
-            out.print(f"{what:<10}{', '.join(names_of)}", markup=False)
-    out.print(f"revision {change.revision}{' as before' if change.nothing else ' is in force'}", markup=False)
+            out.print(f"{what:<10}{', '.join(names_of)}")
+    out.print(f"revision {change.revision}{' as before' if change.nothing else ' is in force'}")

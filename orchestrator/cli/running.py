@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
@@ -12,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli.common import Home, opened, out
+from orchestrator.cli.common import Exit, Home, opened, out
 from orchestrator.loop import Patience
 from orchestrator.store.port import StoreUnavailable
 from orchestrator.wiring import Muleteer, Role, Service
@@ -34,7 +35,7 @@ Time = Annotated[
 
 
 class Signals:
-    """SIGTERM and SIGINT ask for an orderly end."""
+    """SIGTERM and SIGINT ask for an orderly end; asked a second time, it is at once."""
 
     def __init__(self) -> None:
         self._asked = threading.Event()
@@ -42,6 +43,8 @@ class Signals:
             signal.signal(number, self._ask)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self._asked.is_set():  # the second time: whoever asks does not want to wait
+            os._exit(128 + number)
         self._asked.set()
 
     def wait(self, span: timedelta | None) -> bool:
@@ -83,8 +86,16 @@ def run(
     signals = Signals()
     with opened(home, quiet=False) as muleteer:
         if _store_is_there(muleteer, signals):
-            with Service(muleteer, roles).running():
+            service = Service(muleteer, roles)
+            with service.running():
                 signals.wait(span)
+            leave_if_stuck(service)
+
+
+def leave_if_stuck(service: Service) -> None:
+    """A thread that does not end would keep the process for ever. What is committed is safe; the rest is repeated."""
+    if service.stuck:
+        os._exit(Exit.FAILED)
 
 
 def _store_is_there(muleteer: Muleteer, signals: Signals) -> bool:
@@ -113,6 +124,5 @@ def listen(home: Home = None, time_: Time = None) -> None:
             signals.wait(span)
         taken = service.taken
         out.print(
-            f"{taken.stored} messages stored ({taken.quarantined} of them quarantined), {taken.duplicates} duplicates",
-            markup=False,
+            f"{taken.stored} messages stored ({taken.quarantined} of them quarantined), {taken.duplicates} duplicates"
         )

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from rich.text import Text
 
-from orchestrator.cli.common import out
+from orchestrator.cli.common import out, visible
 from orchestrator.store.store import Store
 from schemas.dispatch import DispatchId
 from schemas.launch import LaunchId
@@ -63,7 +63,7 @@ class Story:
     def _line(self, subject: str, words: str, state: str) -> None:
         style = {"failed": "red", "quarantined": "red", "finished": "green", "done": "green"}.get(state, "")
         line = Text(f"{time.monotonic() - self._began:6.1f} s  ", style="dim")
-        out.print(line + Text(f"{subject:<9} ", style="bold") + Text(words, style=style))
+        out.print(line + Text(f"{subject:<9} ", style="bold") + Text(visible(words), style=style))
 
     def _words(self, entry: JournalEntry) -> str | None:
         match entry.subject:

@@ -18,7 +18,7 @@ def launch_key(workflow: str, dispatch_id: DispatchId) -> str:
 
 
 def launch_name(workflow: str, did: Did | None, key: str) -> str:
-    """A launch's name on its engine: readable, and as unique as its key."""
-    digest = blake2b(key.encode(), digest_size=4).hexdigest()
+    """A launch's name on its engine: readable, with 64 bits of its key, so that two keys do not share one."""
+    digest = blake2b(key.encode(), digest_size=8).hexdigest()
     words = f"{workflow}.{did.name if did else 'manual'}"
-    return re.sub(r"[^A-Za-z0-9._-]+", "_", words)[: _LONGEST - 9].strip(".-_") + f".{digest}"
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", words)[: _LONGEST - 17].strip(".-_") + f".{digest}"

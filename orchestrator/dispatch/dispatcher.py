@@ -36,8 +36,8 @@ class Dispatcher:
         self._clock = clock
         self._extra = () if extra is None else (extra,)
         self._rules = RuleSet(-1, (), unmatched)
-        #: With an extra rule, everything pending is judged once more, from the beginning: the last one that was.
-        self._again_after = None if extra is None else MessageId(0)
+        #: With an extra rule, everything pending is judged once more: the last message that was.
+        self._seen = MessageId(0)
         self._stopping = threading.Event()
 
     def step(self) -> None:
@@ -56,14 +56,19 @@ class Dispatcher:
         # without a rule there is nothing to judge by: everything waits, nothing is put away
         if rules.size == 0:
             return Judged()
-        judged = self._store.dispatches.judge(
-            rules.judge, revision=rules.revision, now=self._clock(), limit=_BATCH, again_after=self._again_after
-        )
-        if self._again_after is not None:
-            self._again_after = judged.last
+        judged = self._judge(rules, None)
+        if self._extra and judged.judged == 0:
+            # another dispatcher may have judged a message already, without the extra rule
+            judged = self._judge(rules, self._seen)
+            self._seen = judged.last or self._seen
         if judged.judged:
             log.debug("dispatcher.judged", messages=judged.judged, dispatched=judged.dispatched)
         return judged
+
+    def _judge(self, rules: RuleSet, again_after: MessageId | None) -> Judged:
+        return self._store.dispatches.judge(
+            rules.judge, revision=rules.revision, now=self._clock(), limit=_BATCH, again_after=again_after
+        )
 
     def _rules_in_force(self) -> RuleSet:
         if self._store.rules.revision() != self._rules.revision:

@@ -86,7 +86,7 @@ class Worker:
         if ids:
             self._store.dispatches.renew(ids, owner=self.name, until=self._clock() + self._lease)
 
-    def idle(self, timeout: float) -> bool:
+    def idle(self, timeout: float | None) -> bool:
         """Wait until nothing is in hand; False if `timeout` seconds pass first."""
         with self._changed:
             return self._changed.wait_for(lambda: not self._in_hand, timeout)
@@ -96,9 +96,11 @@ class Worker:
         self._stopping.set()
         self._store.bells.ring(DISPATCHES)
 
-    def close(self) -> None:
-        """Wait for what is in hand."""
-        self._pool.shutdown()
+    def close(self, timeout: float | None = None) -> bool:
+        """Wait for what is in hand; False if it is still going on after `timeout` seconds."""
+        ended = self.idle(timeout)
+        self._pool.shutdown(wait=ended)
+        return ended
 
     def _free(self) -> int:
         with self._changed:
@@ -117,6 +119,9 @@ class Worker:
         try:
             outcome = self._act(claim)
             next_ = self._write_down(claim, outcome)
+            if next_ is None:
+                said.warning("dispatch.claim_lost", attempt=order.attempt, outcome=type(outcome).__name__)
+                return
             tell = said.warning if next_.state is DispatchState.FAILED else said.info
             tell(f"dispatch.{next_.state}", attempt=order.attempt, reason=next_.reason)
         except StoreUnavailable as error:
@@ -141,29 +146,30 @@ class Worker:
             log.exception("actor.defect", dispatch=claim.order.dispatch_id, actor=claim.actor)
             return Retry(f"the actor {claim.actor} failed: {type(error).__name__}: {error}")
 
-    def _write_down(self, claim: Claim, outcome: Outcome) -> Next:
+    def _write_down(self, claim: Claim, outcome: Outcome) -> Next | None:
         """Settle the dispatch, however long the store is away: the outcome exists nowhere else.
+
+        Returns what follows; None if the claim was lost to somebody else meanwhile.
 
         Raises:
             StoreUnavailable: muleteer is being stopped, and the store has not come back in time.
         """
         patience = Patience(f"dispatch {claim.order.dispatch_id}", self._store_outage, longest=1.0)
         last = None
-        while True:
-            now = self._clock()
-            next_ = after(outcome, attempt=claim.spent, policy=claim.retry, now=now)
-            try:
-                kept = self._store.dispatches.settle(
-                    claim.order.dispatch_id, claim.order.attempt, next_, outcome.trace, owner=self.name, now=now
-                )
-            except StoreUnavailable as error:
-                if self._stopping.is_set():
-                    last = last or now + _LAST_WAIT
-                    if now >= last:
-                        raise
-                time.sleep(patience.failed(error))
-            else:
-                patience.succeeded()
-                if not kept:
-                    log.warning("worker.claim_lost", dispatch=claim.order.dispatch_id, outcome=type(outcome).__name__)
-                return next_
+        try:
+            while True:
+                now = self._clock()
+                next_ = after(outcome, attempt=claim.spent, policy=claim.retry, now=now)
+                try:
+                    kept = self._store.dispatches.settle(
+                        claim.order.dispatch_id, claim.order.attempt, next_, outcome.trace, owner=self.name, now=now
+                    )
+                    return next_ if kept else None
+                except StoreUnavailable as error:
+                    if self._stopping.is_set():
+                        last = last or now + _LAST_WAIT
+                        if now >= last:
+                            raise
+                    time.sleep(patience.failed(error))
+        finally:
+            patience.leave()

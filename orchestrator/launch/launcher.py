@@ -16,6 +16,7 @@ from orchestrator.clock import Clock
 from orchestrator.core import workflow as deciding
 from orchestrator.core.actor import Done, GiveUp, LaunchRequest, Outcome, Retry, Wait
 from orchestrator.core.naming import launch_name
+from orchestrator.core.states import LAUNCH, final
 from orchestrator.core.templates import TemplateError, fill
 from orchestrator.core.workflow import WorkflowError
 from orchestrator.launch.workflows import Definition, Workflows
@@ -36,6 +37,8 @@ log = structlog.get_logger()
 
 _WHO = "launcher"
 
+_ENDED = final(LAUNCH)
+
 #: How long to wait when somebody else is at work on the same launch.
 _PATIENCE = timedelta(seconds=5)
 
@@ -43,10 +46,14 @@ _PATIENCE = timedelta(seconds=5)
 class Launcher:
     """Launches workflows. Implements `core.actor.Launching`."""
 
-    def __init__(self, workflows: Workflows, launches: Launches, engine: Engine, *, clock: Clock) -> None:
+    def __init__(
+        self, workflows: Workflows, launches: Launches, engine: Engine, *, store_id: str, clock: Clock
+    ) -> None:
+        """`store_id` tells this store from others: ids begin anew in each, but names on an engine are for ever."""
         self._workflows = workflows
         self._launches = launches
         self._engine = engine
+        self._store_id = store_id
         self._clock = clock
 
     def wrong(self, workflow: str, parameters: Mapping[str, str]) -> str | None:
@@ -72,7 +79,8 @@ class Launcher:
         workflow = definition.workflow
         message = request.message
         parameters = deciding.values(workflow, request.parameters)
-        name = launch_name(workflow.name, message.did, request.key)
+        key = f"{self._store_id}/{request.key}"
+        name = launch_name(workflow.name, message.did, key)
         known = {**parameters, "scope": message.scope or "", "name": message.name or "", "launch": name}
         inputs = {label: Did.parse(fill(template, known)) for label, template in workflow.inputs.items()}
         steps = tuple(
@@ -88,19 +96,21 @@ class Launcher:
         outputs = {str(Did.parse(fill(output.dataset, known))): output.step for output in workflow.outputs}
         submission = Submission(name, workflow.name, parameters, definition.folder, inputs, steps)
         intent = Intent(
-            key=request.key,
+            key=key,
             name=name,
             dispatch_id=request.dispatch_id,
             workflow=workflow.name,
             parameters=parameters,
             inputs={label: str(did) for label, did in inputs.items()},
             outputs=outputs,
-            engine=self._engine.name,
+            engine=self._engine.identity,
             steps=[StepProgress(name=step.name, state=StepState.WAITING) for step in steps],
         )
         return intent, submission
 
     def _bring_on_its_way(self, launch: Launch, submission: Submission) -> Outcome:
+        if launch.engine != self._engine.identity and launch.state not in _ENDED:
+            return Wait(f"launch {launch.id} belongs to {launch.engine}, which is not reached from here", _PATIENCE)
         match launch.state:
             case LaunchState.PREPARED:
                 return self._submit(launch, submission)
@@ -120,7 +130,8 @@ class Launcher:
         try:
             reference = self._engine.submit(submission)
         except EngineRefused as error:
-            self._advance(launch, LaunchState.FAILED, str(error))
+            # nothing was taken: once somebody has mended it, the same launch may be tried again
+            self._advance(launch, LaunchState.PREPARED, str(error))
             return GiveUp(str(error))
         except EngineUnavailable as error:
             self._advance(launch, LaunchState.PREPARED, str(error))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 
 from orchestrator.panda.port import Engine, Reference
 from orchestrator.rucio.local import describe_file
-from orchestrator.rucio.port import Catalog, DatasetState, DidExists
+from orchestrator.rucio.port import Catalog, CatalogError, DatasetState, DidExists, FileDiffers, FileEntry
 from schemas.did import Did
 from schemas.launch import Launch
 
@@ -36,8 +38,29 @@ class Outputs:
     def _register(self, did: Did, step: str, reference: Reference) -> int:
         with suppress(DidExists):
             self._catalog.add_dataset(did)
+        files = [_described(path, did) for path in self._engine.outputs(reference, step)]
         if self._catalog.dataset(did).state is DatasetState.OPEN:
-            files = [describe_file(path, did.scope) for path in self._engine.outputs(reference, step)]
             self._catalog.attach(did, files)
             self._catalog.close(did)
-        return self._catalog.dataset(did).length
+        there = self._catalog.files(did)
+        self._demand_same(did, files, there)
+        return len(there)
+
+    def _demand_same(self, did: Did, made: Sequence[FileEntry], there: Sequence[FileEntry]) -> None:
+        """Closed already is well only if it was closed by us: a crash between closing and noting it."""
+        if {_content(file) for file in made} != {_content(file) for file in there}:
+            raise FileDiffers(
+                f"{did} is closed and holds other files than this launch made "
+                f"({len(there)} there, {len(made)} made): erase it, or give the output another name"
+            )
+
+
+def _described(path: Path, did: Did) -> FileEntry:
+    try:
+        return describe_file(path, did.scope)
+    except OSError as error:
+        raise CatalogError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def _content(file: FileEntry) -> tuple[Did, int, str]:
+    return file.did, file.bytes, file.adler32

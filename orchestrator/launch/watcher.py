@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Final
 
 import structlog
@@ -18,13 +19,20 @@ from orchestrator.panda.port import (
 )
 from orchestrator.rucio.port import CatalogError, CatalogUnavailable
 from orchestrator.store.launches import Launches
-from schemas.launch import Launch, LaunchState
+from orchestrator.store.port import StoreUnavailable
+from schemas.launch import Launch, LaunchId, LaunchState
 
 log = structlog.get_logger()
 
 _WHO: Final = "watcher"
 
 _FOLLOWED: Final = frozenset({LaunchState.SUBMITTED, LaunchState.RUNNING})
+
+#: Somebody is sending it, or was when muleteer ended.
+_UNSURE: Final = frozenset({LaunchState.SUBMITTING, LaunchState.IN_DOUBT})
+
+#: Sending takes seconds. After this long nobody is at it any more.
+_TOO_LONG: Final = timedelta(minutes=2)
 
 
 class Watcher:
@@ -35,18 +43,50 @@ class Watcher:
         self._engine = engine
         self._outputs = outputs
         self._clock = clock
+        #: Launches that could not be looked at for a reason nobody foresaw, and of which that was said.
+        self._odd: set[LaunchId] = set()
 
     def look(self) -> None:
-        """Look at every launch once. One that cannot be looked at does not keep the others. Raises StoreUnavailable."""
+        """Look at every launch of our engine once. One that cannot be looked at does not keep the others.
+
+        Raises:
+            StoreUnavailable: the next look does it.
+        """
         for launch in self._launches.active():
-            if launch.state in _FOLLOWED and launch.reference is not None:
-                said = log.bind(launch=launch.id, name=launch.name)
+            if launch.engine == self._engine.identity:
                 try:
-                    self._follow(launch, Reference(launch.reference))
+                    self._look_at(launch)
                 except (EngineUnavailable, CatalogUnavailable) as error:
-                    said.debug("launch.unseen", reason=str(error))
-                except UnknownSubmission as error:
-                    self._end(launch, LaunchState.FAILED, str(error), None)
+                    log.debug("launch.unseen", launch=launch.id, name=launch.name, reason=str(error))
+                except StoreUnavailable:
+                    raise
+                except Exception:
+                    self._say_defect(launch)
+                else:
+                    self._odd.discard(launch.id)
+
+    def _look_at(self, launch: Launch) -> None:
+        if launch.state in _FOLLOWED and launch.reference is not None:
+            try:
+                self._follow(launch, Reference(launch.reference))
+            except UnknownSubmission as error:
+                self._end(launch, LaunchState.FAILED, str(error), None)
+        elif launch.state in _UNSURE and self._clock() - launch.updated_at > _TOO_LONG:
+            self._adopt(launch)
+
+    def _adopt(self, launch: Launch) -> None:
+        """Whoever was sending it is gone for good, perhaps; if the engine has it, it is followed all the same."""
+        reference = self._engine.find(launch.name)
+        if reference is not None:
+            why = "found on the engine; whoever sent it did not say so"
+            self._launches.advance(
+                launch, LaunchState.SUBMITTED, who=_WHO, why=why, now=self._clock(), reference=reference
+            )
+
+    def _say_defect(self, launch: Launch) -> None:
+        if launch.id not in self._odd:
+            log.exception("launch.defect", launch=launch.id, name=launch.name)
+            self._odd.add(launch.id)
 
     def _follow(self, launch: Launch, reference: Reference) -> None:
         progress = self._engine.progress(reference)

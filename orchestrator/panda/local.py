@@ -23,7 +23,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -84,6 +84,7 @@ class LocalEngine:
         self._python = python
         self._environment = {name: value for name, value in environment.items() if _HANDED_ON.fullmatch(name)}
         self.directory.mkdir(parents=True, exist_ok=True)
+        self.identity = f"{self.name}:{_identity(self.directory)}"
         self._sweep()
 
     def submit(self, submission: Submission) -> Reference:
@@ -284,6 +285,18 @@ def _step_progress(place: Path, plan: Plan, status: Status, name: str) -> StepPr
             "log": str(runner.work_directory(place, plan, name) / "log.txt") if step["started_at"] else None,
         }
     )
+
+
+def _identity(directory: Path) -> str:
+    """What tells this engine from those of other homes; made once, by whoever is first."""
+    path = directory / "engine-id"
+    fresh = directory / f".engine-id.{uuid4().hex}"
+    if not path.exists():
+        runner.write_durably(fresh, uuid4().hex[:12])
+        with suppress(FileExistsError):
+            path.hardlink_to(fresh)
+        fresh.unlink()
+    return path.read_text().strip()
 
 
 def _read_plan(place: Path) -> Plan:

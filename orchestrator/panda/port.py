@@ -87,8 +87,10 @@ class Progress:
 class Engine(Protocol):
     """Runs submissions. A submission goes on by itself, whether or not muleteer is there to watch."""
 
-    #: For the store and for people: `embedded`, `panda`.
+    #: For people: `embedded`, `panda`.
     name: str
+    #: Which one it is, for the store: a launch is followed by whoever reaches the engine that has it.
+    identity: str
     #: Whether the engine itself registers output files and closes their datasets (PanDA's pilots do).
     registers_outputs: bool
 

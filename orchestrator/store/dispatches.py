@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Select, func, insert, literal_column, or_, select, update
 
 from orchestrator.core.actor import Order, Trace
 from orchestrator.core.dispatch import Next, after_silence
@@ -17,6 +17,7 @@ from orchestrator.store.engine import Database
 from orchestrator.store.journal import MOST_PARAMETERS, move, record, without_nul
 from orchestrator.store.messages import detail_of, message_of, shown_columns, whole_columns
 from orchestrator.store.port import NotFound
+from orchestrator.store.rules import current_revision
 from orchestrator.store.signals import DISPATCHES
 from orchestrator.store.tables import Row, attempts, dispatches, messages
 from schemas.dispatch import Attempt, AttemptOutcome, Dispatch, DispatchId, DispatchState
@@ -72,10 +73,16 @@ class Dispatches:
         Those not yet judged at this `revision` come up; with `again_after`, every pending one after that id does.
         `judge` must be pure: it is called within the transaction.
 
+        Does nothing if other rules came into force meanwhile: the caller judges by theirs then.
+
         Raises:
             StoreUnavailable: nothing was changed.
         """
+        if not self._any_pending(revision, again_after):
+            return Judged()
         with self._database.write(DISPATCHES) as connection:
+            if again_after is None and current_revision(connection) != revision:
+                return Judged()
             batch = _pending(connection, revision, limit, again_after)
             verdicts = [(message, judge(message)) for message in batch]
             _settle_messages(connection, verdicts, revision, now)
@@ -88,6 +95,12 @@ class Dispatches:
             dispatches=tuple(written),
             last=max((message.id for message in batch), default=None),
         )
+
+    def _any_pending(self, revision: int, again_after: MessageId | None) -> bool:
+        """A glance that takes no lock, so that an idle dispatcher does not stand in the writers' queue."""
+        with self._database.read() as connection:
+            query = select(messages.c.id).where(*_is_pending(revision, again_after)).limit(1)
+            return connection.execute(query).first() is not None
 
     # The worker's side.
 
@@ -282,14 +295,18 @@ class Dispatches:
 
 
 def _pending(connection: Connection, revision: int, limit: int, again_after: MessageId | None) -> Sequence[Message]:
-    query = select(*shown_columns()).where(messages.c.state == MessageState.PENDING).limit(limit)
-    if again_after is None:
-        query = query.where(messages.c.judged_revision < revision).order_by(messages.c.judged_revision, messages.c.id)
-    else:
-        query = query.where(messages.c.id > again_after).order_by(messages.c.id)
+    order = [messages.c.id] if again_after is not None else [messages.c.judged_revision, messages.c.id]
+    query = select(*shown_columns()).where(*_is_pending(revision, again_after)).order_by(*order).limit(limit)
     # another dispatcher's batch is passed over, not waited for
     rows = connection.execute(query.with_for_update(skip_locked=True)).mappings()
     return [message_of(dict(row)) for row in rows]
+
+
+def _is_pending(revision: int, again_after: MessageId | None) -> list[ColumnElement[bool]]:
+    # spelled out, not a parameter: only then may either database take the index on what is pending
+    pending = messages.c.state == literal_column(f"'{MessageState.PENDING}'")
+    later = messages.c.judged_revision < revision if again_after is None else messages.c.id > again_after
+    return [pending, later]
 
 
 def _settle_messages(

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import URL, Connection, Dialect, Engine, Table, create_engine, event, make_url, text
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from orchestrator.store.port import StoreError, StoreUnavailable
@@ -20,6 +20,16 @@ from orchestrator.store.tables import Moment
 
 #: How long a statement waits for another process's lock on SQLite before it gives up, in seconds.
 _PATIENCE = 5.0
+
+
+#: A server that vanishes without a word is given up after some 20 seconds, not after the kernel's many minutes.
+LIVELINESS: Final[Mapping[str, Any]] = {
+    "connect_timeout": 5,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 2,
+    "tcp_user_timeout": 20_000,
+}
 
 
 class Database:
@@ -117,6 +127,11 @@ def _checked(url: str) -> URL:
         raise StoreError(
             f"the store's URL cannot be read ({error}): write sqlite:////path or postgresql://..."
         ) from None
+    if "password" in parsed.query:
+        raise StoreError(
+            "the store's URL has its password behind a question mark, where it would be shown: "
+            "write postgresql://user:password@host/name"
+        )
     if parsed.drivername == "postgresql":
         parsed = parsed.set(drivername="postgresql+psycopg")
     if parsed.drivername not in ("sqlite", "postgresql+psycopg"):
@@ -155,7 +170,7 @@ def _postgresql(url: URL) -> Engine:
         pool_size=16,
         max_overflow=16,
         pool_pre_ping=True,
-        connect_args={"connect_timeout": 5, "application_name": "muleteer", "options": "-c timezone=UTC"},
+        connect_args={**LIVELINESS, "application_name": "muleteer", "options": "-c timezone=UTC"},
     )
 
 
@@ -164,12 +179,12 @@ def _translated(address: str) -> Iterator[None]:
     """Foreign exceptions stop here."""
     try:
         yield
-    except (OperationalError, InterfaceError, PoolTimeout) as error:
+    except PoolTimeout as error:
+        raise StoreUnavailable(f"the store {address} is not available: {error}") from error
+    except (IntegrityError, DataError, ProgrammingError):
+        raise  # about what was asked, not about the database
+    except DBAPIError as error:  # down, locked, full, read-only after a failover, shutting down
         raise StoreUnavailable(f"the store {address} is not available: {_first_line(error)}") from error
-    except DBAPIError as error:
-        if error.connection_invalidated:
-            raise StoreUnavailable(f"the store {address} broke the connection: {_first_line(error)}") from error
-        raise
 
 
 def _first_line(error: Exception) -> str:

@@ -41,6 +41,9 @@ _CHUNK: Final = 500
 #: Any constant: whoever takes in messages on PostgreSQL holds this lock for the length of one transaction.
 _INTAKE_LOCK: Final = 0x6D756C65
 
+#: Rucio's own limit is 25 characters. A longer one is still in the body.
+_LONGEST_ACCOUNT: Final = 250
+
 _SHOWN = [column for column in messages.c if column.name not in ("identity", "headers", "body")]
 _WHOLE = [column for column in messages.c if column.name != "identity"]
 
@@ -410,7 +413,7 @@ def _row(id_: int, item: _Read, place: Place | None, duplicates: int, origin: st
     row["created_at"] = event.created_at
     payload = event.payload
     account = payload.get("account")
-    row["account"] = account if isinstance(account, str) else None
+    row["account"] = account if isinstance(account, str) and len(account) <= _LONGEST_ACCOUNT else None
     for count in ("bytes", "length", "events"):
         row[count] = count_of(payload.get(count))
     return row

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 
 import psycopg
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from orchestrator.store.engine import Database
-from orchestrator.store.signals import DISPATCHES, LAUNCHES, MESSAGES, RULES
+from orchestrator.store.engine import LIVELINESS, Database
+from orchestrator.store.signals import DISPATCHES, MESSAGES, RULES
 
 log = structlog.get_logger()
 
@@ -42,9 +43,9 @@ class Relay:
                     while not self._stopping.wait(_GLANCE):
                         version = raw.cursor().execute("PRAGMA data_version").fetchone()[0]
                         if seen is not None and version != seen:
-                            self._database.bells.ring(MESSAGES, RULES, DISPATCHES, LAUNCHES)
+                            self._database.bells.ring(MESSAGES, RULES, DISPATCHES)
                         seen = version
-            except SQLAlchemyError:
+            except (SQLAlchemyError, sqlite3.Error):
                 self._stopping.wait(1)
 
     def _listen_postgresql(self) -> None:
@@ -52,11 +53,11 @@ class Relay:
         silent = False
         while not self._stopping.is_set():
             try:
-                with psycopg.connect(url, autocommit=True, connect_timeout=5) as connection:
+                with psycopg.connect(url, autocommit=True, **LIVELINESS) as connection:
                     connection.execute("LISTEN muleteer")
                     silent = False
                     # whatever was rung while nobody listened
-                    self._database.bells.ring(MESSAGES, RULES, DISPATCHES, LAUNCHES)
+                    self._database.bells.ring(MESSAGES, RULES, DISPATCHES)
                     while not self._stopping.is_set():
                         for notice in connection.notifies(timeout=0.5):
                             self._database.bells.ring(notice.payload)

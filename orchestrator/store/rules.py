@@ -43,13 +43,13 @@ class Rules:
     def revision(self) -> int:
         """The revision in force; 0 before any rule was applied."""
         with self._database.read() as connection:
-            return _revision(connection)
+            return current_revision(connection)
 
     def in_force(self) -> tuple[int, list[RuleVersion]]:
         """The revision, and its rules by name."""
         query = select(rule_versions).where(rule_versions.c.until_revision.is_(None)).order_by(rule_versions.c.name)
         with self._database.read() as connection:
-            revision = _revision(connection)
+            revision = current_revision(connection)
             return revision, [_version(dict(row)) for row in connection.execute(query).mappings()]
 
     def apply(self, rules: Sequence[Rule], *, prune: bool, who: str, now: datetime) -> Change:
@@ -65,7 +65,7 @@ class Rules:
             changed = [name for name in wanted if name in current and current[name]["document"] != wanted[name]]
             removed = [name for name in current if name not in wanted] if prune else []
             unchanged = [name for name in wanted if name not in added and name not in changed]
-            revision = _revision(connection) + (1 if added or changed or removed else 0)
+            revision = current_revision(connection) + (1 if added or changed or removed else 0)
             _end(connection, [*changed, *removed], revision)
             for name in (*added, *changed):
                 id_ = _begin(connection, name, wanted[name], revision, until=None)
@@ -79,7 +79,7 @@ class Rules:
         """Keep a rule that was used once by hand, never in force, so that its dispatches can point at it."""
         with self._database.write() as connection:
             self._take_turns(connection)
-            revision = _revision(connection)
+            revision = current_revision(connection)
             document = json.dumps(rule.document(), sort_keys=True)
             id_ = _begin(connection, rule.name, document, revision, until=revision)
             record(connection, "rule", [id_], None, "by_hand", who=who, why=f"used once: {rule.name}", at=now)
@@ -91,8 +91,8 @@ class Rules:
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _RULES_LOCK})
 
 
-def _revision(connection: Connection) -> int:
-    """A revision begins with a new version, or ends an old one."""
+def current_revision(connection: Connection) -> int:
+    """The revision in force; 0 before any rule was applied. It began with a new version, or with the end of one."""
     newest = select(func.max(rule_versions.c.since_revision), func.max(rule_versions.c.until_revision))
     since, until = connection.execute(newest).one()
     return max(since or 0, until or 0)

@@ -35,6 +35,12 @@ def upgrade(database: Database) -> tuple[str | None, str]:
         return before, head()
 
 
+def is_current(database: Database) -> bool:
+    """Whether the schema is the one this program needs. Takes no lock."""
+    with database.read() as connection:
+        return _standing(connection) == head()
+
+
 def demand_current(database: Database) -> None:
     """Raises StoreOutdated, with the command that mends it, unless the schema is the one this program needs."""
     with database.read() as connection:

@@ -11,7 +11,6 @@ from collections import Counter
 MESSAGES = "messages"
 RULES = "rules"
 DISPATCHES = "dispatches"
-LAUNCHES = "launches"
 
 
 class Bells:

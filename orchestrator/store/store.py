@@ -16,7 +16,7 @@ from orchestrator.store.messages import Messages
 from orchestrator.store.relay import Relay
 from orchestrator.store.rules import Rules
 from orchestrator.store.signals import Bells
-from orchestrator.store.tables import dispatches, launches, messages
+from orchestrator.store.tables import dispatches, identity, launches, messages
 from schemas.views import Counts
 
 
@@ -24,6 +24,8 @@ from schemas.views import Counts
 class Store:
     """Everything that is remembered. Safe to use from every thread."""
 
+    #: What tells this store from any other, 32 hexadecimal digits.
+    id: str
     database: Database
     messages: Messages
     rules: Rules
@@ -40,14 +42,16 @@ class Store:
         """
         database = Database(url)
         try:
-            if database.is_sqlite:
+            if database.is_sqlite and not schema.is_current(database):
                 schema.upgrade(database)
-            else:
-                schema.demand_current(database)
+            schema.demand_current(database)
+            with database.read() as connection:
+                id_ = connection.scalars(select(identity.c.id)).one()
         except Exception:
             database.close()
             raise
         return cls(
+            id_,
             database,
             Messages(database),
             Rules(database),

@@ -88,7 +88,14 @@ messages = Table(
     Column("body", LargeBinary, nullable=False),
     Index("ix_messages_did", "scope", "name"),
     Index("ix_messages_state", "state", "id"),
-    _partial("ix_messages_unjudged", "judged_revision", "id", where="state = 'pending'"),
+    _partial("ix_messages_unjudged", "state", "judged_revision", "id", where="state = 'pending'"),
+)
+
+#: One row, made with the schema: what tells this store from any other.
+identity = Table(
+    "identity",
+    metadata,
+    Column("id", String(32), primary_key=True),
 )
 
 rule_versions = Table(
@@ -128,8 +135,6 @@ dispatches = Table(
     Column("updated_at", Moment, nullable=False),
     UniqueConstraint("message_id", "rule", "action"),
     Index("ix_dispatches_state", "state", "id"),
-    _partial("ix_dispatches_due", "not_before", "id", where="state IN ('ready', 'waiting')"),
-    _partial("ix_dispatches_leased", "lease_until", where="state = 'running'"),
 )
 
 attempts = Table(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from dataclasses import astuple, dataclass
 
@@ -32,6 +33,6 @@ def print_figures(figures: Iterable[Figure]) -> None:
         table.add_column(column, justify="right" if column in ("figure", "ratio") else "left", overflow="fold")
     for figure in figures:
         table.add_row(*astuple(figure))
-    console = Console(highlight=False)
-    # nothing is cut in a file or a pipe
-    console.print(table, width=console.width if console.is_terminal else 160)
+    # wide when it is not a terminal, so that nothing is folded in a file or a pipe
+    console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
+    console.print(table)

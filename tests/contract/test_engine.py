@@ -487,6 +487,15 @@ def submitted_by_others(bench: Bench, directory: Path, name: str, racers: int) -
             other.wait()
 
 
+def test_every_directory_is_an_engine_of_its_own(local: Bench, directory: Path, tmp_path: Path) -> None:
+    """An engine keeps its identity when it is opened again, and no other has it."""
+    again = LocalEngine(directory, lambda did: [])
+    other = LocalEngine(tmp_path / "other", lambda did: [])
+
+    assert again.identity == local.engine.identity
+    assert other.identity != local.engine.identity
+
+
 def test_two_processes_submit_one_name(local: Bench, directory: Path) -> None:
     """Of two processes that submit the same name at the same time, both succeed and it runs once."""
     local.script("one", 'echo ran >> "$NOTES/tally"; sleep 0.3')
@@ -496,7 +505,7 @@ def test_two_processes_submit_one_name(local: Bench, directory: Path) -> None:
     assert references == ["race", "race"]
     assert local.ended(Reference("race")).state is SubmissionState.FINISHED
     assert local.note("tally") == ["ran"]
-    assert [path.name for path in directory.iterdir()] == ["race"]
+    assert sorted(path.name for path in directory.iterdir()) == ["engine-id", "race"]
 
 
 def test_a_submission_outlives_muleteer(local: Bench, directory: Path) -> None:
@@ -738,7 +747,7 @@ def test_nothing_is_sent_when_the_inputs_cannot_be_found_out(local: Bench, direc
         local.engine.submit(unknown)
 
     assert local.engine.find("later") is None
-    assert list(directory.iterdir()) == []
+    assert [path.name for path in directory.iterdir()] == ["engine-id"]
 
 
 def test_half_a_submission_is_swept_away(local: Bench, directory: Path) -> None:

@@ -22,7 +22,7 @@ from orchestrator.store.engine import Database
 from orchestrator.store.journal import move
 from orchestrator.store.launches import Intent
 from orchestrator.store.port import NotFound, StoreError, StoreUnavailable
-from orchestrator.store.signals import LAUNCHES, MESSAGES, RULES
+from orchestrator.store.signals import DISPATCHES, MESSAGES, RULES
 from orchestrator.store.store import Store
 from orchestrator.store.tables import dispatches, journal, launches, messages, rule_versions
 from schemas.dispatch import DispatchState
@@ -369,7 +369,7 @@ def test_a_bell_that_rang_before_the_wait_is_heard(store: Store) -> None:
 
 def test_whoever_waits_is_woken_by_the_commit(store: Store) -> None:
     """At once, in the same process, and by its own bell alone."""
-    heard, other = store.bells.heard(RULES), store.bells.heard(LAUNCHES)
+    heard, other = store.bells.heard(RULES), store.bells.heard(DISPATCHES)
     woken: list[float] = []
     waiting = threading.Thread(
         target=lambda: woken.append(time.monotonic() if store.bells.wait(RULES, since=heard, timeout=10) else 0.0)
@@ -380,7 +380,7 @@ def test_whoever_waits_is_woken_by_the_commit(store: Store) -> None:
     waiting.join()
 
     assert woken[0] - committed < 0.2
-    assert not store.bells.wait(LAUNCHES, since=other, timeout=0.01)
+    assert not store.bells.wait(DISPATCHES, since=other, timeout=0.01)
 
 
 CHILD = """

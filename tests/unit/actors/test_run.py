@@ -229,13 +229,13 @@ def test_a_program_that_does_not_read_or_leaves_children_holds_nobody_up(tmp_pat
     [
         ("actors/there.sh", None),
         ("on-the-path", None),
-        ("{name}/x", None),
+        ("{name}/x", "run.command: '{{name}}/x': a message may fill in arguments, but not choose the program"),
         ("actors/missing.sh", "run.command: there is no file {home}/actors/missing.sh"),
         ("actors/plain.txt", "run.command: {home}/actors/plain.txt is not executable: chmod +x"),
     ],
 )
 def test_a_command_is_checked_before_a_rule_goes_live(tmp_path: Path, program: str, said: str | None) -> None:
-    """A file of the home has to be there and executable; what is not known yet is not judged."""
+    """A file of the home has to be there and executable; a message may not choose it."""
     script(tmp_path, "there.sh", "")
     (tmp_path / "actors" / "plain.txt").write_text("")
     assert not os.access(tmp_path / "actors" / "plain.txt", os.X_OK)

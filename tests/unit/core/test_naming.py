@@ -23,7 +23,7 @@ def test_a_launchs_name_is_readable_and_as_unique_as_its_key() -> None:
     """Workflow, dataset, and a digest of the key: the same key gives the same name, another key another."""
     name = launch_name("calorimeter", RAW, "calorimeter/dispatch-7")
 
-    assert re.fullmatch(r"calorimeter\.SPHENIX_RAW_EVENTS-00021615\.[0-9a-f]{8}", name)
+    assert re.fullmatch(r"calorimeter\.SPHENIX_RAW_EVENTS-00021615\.[0-9a-f]{16}", name)
     assert launch_name("calorimeter", RAW, "calorimeter/dispatch-7") == name
     assert launch_name("calorimeter", RAW, "calorimeter/dispatch-8") != name
     assert launch_name("calorimeter", None, "k").startswith("calorimeter.manual.")

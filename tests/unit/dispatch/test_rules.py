@@ -63,7 +63,7 @@ def test_the_example_of_the_specification_can_be_applied(tools: Tools) -> None:
         (r"(?P<run>\d{8})'", r"(?P<run>(\d)\1)'", 5, "back-references are not available"),
         ('{run: "{run}"}', '{run: "{number}"}', 7, "rules.0.actions.0.launch: {number} is neither a group of the"),
         ('{run: "{run}"}', '{run: "{run"}', 7, "rules.0.actions.0.launch: '{run'"),
-        ("[actors/dispatch.sh", '["{typo}"', 8, "rules.0.actions.1.run: {typo} is neither a group"),
+        ('"{name}"', '"{typo}"', 8, "rules.0.actions.1.run: {typo} is neither a group"),
         ("launch: {", "lunch: {", 7, "rules.0.actions.0.lunch: there is no actor 'lunch'; there are: launch, run"),
         ("scope:", "scop:", 4, "rules.0.scop: Extra inputs are not permitted"),
         ("timeout: 5m", "timout: 5m", 8, "rules.0.actions.1.run: run.timout: Extra inputs are not permitted"),

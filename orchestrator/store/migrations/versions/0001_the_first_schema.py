@@ -1,5 +1,7 @@
 """The first schema: messages, rules, dispatches, attempts, launches, journal."""
 
+from uuid import uuid4
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -54,7 +56,7 @@ def upgrade() -> None:
     )
     op.create_index("ix_messages_did", "messages", ["scope", "name"])
     op.create_index("ix_messages_state", "messages", ["state", "id"])
-    partial_index("ix_messages_unjudged", "messages", ["judged_revision", "id"], where="state = 'pending'")
+    partial_index("ix_messages_unjudged", "messages", ["state", "judged_revision", "id"], where="state = 'pending'")
 
     op.create_table(
         "rule_versions",
@@ -94,8 +96,6 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_dispatches"),
         sa.UniqueConstraint("message_id", "rule", "action", name="uq_dispatches_message_id_rule_action"),
     )
-    partial_index("ix_dispatches_due", "dispatches", ["not_before", "id"], where="state IN ('ready', 'waiting')")
-    partial_index("ix_dispatches_leased", "dispatches", ["lease_until"], where="state = 'running'")
     op.create_index("ix_dispatches_state", "dispatches", ["state", "id"])
 
     op.create_table(
@@ -137,6 +137,12 @@ def upgrade() -> None:
     )
     op.create_index("ix_launches_dispatch", "launches", ["dispatch_id"])
     op.create_index("ix_launches_state", "launches", ["state", "id"])
+    identity = op.create_table(
+        "identity",
+        sa.Column("id", sa.String(length=32), nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_identity"),
+    )
+    op.bulk_insert(identity, [{"id": uuid4().hex}])
     make_append_only("journal")
 
 
