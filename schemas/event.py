@@ -6,10 +6,9 @@ Source of the shapes: Rucio 41.5.1, `{"event_type", "payload", "created_at"}`, m
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
-
-from pydantic import BaseModel, ConfigDict
 
 from schemas.did import Did
 
@@ -34,10 +33,12 @@ def event_name(spelling: str) -> str:
     return SPELLINGS.get(word, word)
 
 
-class CatalogEvent(BaseModel):
-    """One thing that happened to a DID, or to something else that Rucio reports on."""
+@dataclass(frozen=True, slots=True)
+class CatalogEvent:
+    """One thing that happened to a DID, or to something else that Rucio reports on.
 
-    model_config = ConfigDict(frozen=True)
+    Not a pydantic model, since `core.message` checks what it is made from, ten thousand times a second.
+    """
 
     #: In Rucio's own spelling; any word is accepted, since Rucio adds new ones.
     event_type: str

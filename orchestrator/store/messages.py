@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final, NamedTuple, TypeVar
 
+from pydantic_core import to_json
 from sqlalchemy import (
     ColumnElement,
     Connection,
@@ -299,10 +300,14 @@ def _store(
     return Intake(len(rows), again.total(), quarantined)
 
 
+#: Built once: with a list of its own each time, building the statement costs more than running it.
+_KNOWN = select(messages.c.identity).where(messages.c.identity.in_(bindparam("identities", expanding=True)))
+
+
 def _known(connection: Connection, identities: Iterable[str]) -> set[str]:
     known: set[str] = set()
     for chunk in _chunks(list(identities)):
-        known.update(connection.scalars(select(messages.c.identity).where(messages.c.identity.in_(chunk))))
+        known.update(connection.scalars(_KNOWN, {"identities": chunk}))
     return known
 
 
@@ -322,21 +327,27 @@ def _place(connection: Connection, new: Mapping[str, _Read], now: datetime) -> d
     return places
 
 
+_LIFE_COLUMNS = ("id", "identity", "state", "event_type", "scope", "name", "created_at", "incarnation", "generation")
+
+#: Scope by scope: SQLite uses no index for pairs.
+_EARLIER = select(*(messages.c[name] for name in _LIFE_COLUMNS)).where(
+    messages.c.scope == bindparam("scope"),
+    messages.c.name.in_(bindparam("names", expanding=True)),
+    messages.c.event_type.in_(sorted(LIFE_EVENTS)),
+    messages.c.state != MessageState.QUARANTINED,
+)
+
+
 def _earlier(connection: Connection, lives: Iterable[Did]) -> dict[str, Row]:
     """The stored events of these datasets' lives, by identity."""
-    wanted = ("id", "identity", "state", "event_type", "scope", "name", "created_at", "incarnation", "generation")
-    query = select(*(messages.c[name] for name in wanted)).where(
-        messages.c.event_type.in_(sorted(LIFE_EVENTS)),
-        messages.c.state != MessageState.QUARANTINED,
-    )
-    earlier: dict[str, Row] = {}
     names: dict[str, list[str]] = {}
     for did in lives:
         names.setdefault(did.scope, []).append(did.name)
-    for scope, within in names.items():  # scope by scope: SQLite uses no index for pairs
+    earlier: dict[str, Row] = {}
+    for scope, within in names.items():
         for chunk in _chunks(within):
-            found = query.where(messages.c.scope == scope, messages.c.name.in_(chunk))
-            earlier.update((row["identity"], dict(row)) for row in connection.execute(found).mappings())
+            rows = connection.execute(_EARLIER, {"scope": scope, "names": chunk}).mappings()
+            earlier.update((row["identity"], dict(row)) for row in rows)
     return earlier
 
 
@@ -399,7 +410,7 @@ def _row(id_: int, item: _Read, place: Place | None, duplicates: int, origin: st
         "length": None,
         "events": None,
         "judged_revision": -1,
-        "headers": json.dumps(dict(item.arrival.headers)),
+        "headers": _dumped(item.arrival.headers),
         "body": item.arrival.body,
     }
     if isinstance(event, Rejection):
@@ -417,6 +428,13 @@ def _row(id_: int, item: _Read, place: Place | None, duplicates: int, origin: st
     for count in ("bytes", "length", "events"):
         row[count] = count_of(payload.get(count))
     return row
+
+
+def _dumped(headers: Mapping[str, str]) -> str:
+    try:
+        return to_json(headers).decode()
+    except ValueError:  # half a character, which only the standard writer spells out
+        return json.dumps(dict(headers))
 
 
 def _next_id(connection: Connection) -> int:
