@@ -6,9 +6,8 @@ Source of the shapes: Rucio 41.5.1, `{"event_type", "payload", "created_at"}`, m
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from schemas.did import Did
 
@@ -33,8 +32,7 @@ def event_name(spelling: str) -> str:
     return SPELLINGS.get(word, word)
 
 
-@dataclass(frozen=True, slots=True)
-class CatalogEvent:
+class CatalogEvent(NamedTuple):
     """One thing that happened to a DID, or to something else that Rucio reports on.
 
     Not a pydantic model, since `core.message` checks what it is made from, ten thousand times a second.

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 
 class BrokerError(Exception):
@@ -19,8 +18,7 @@ class BrokerRefused(BrokerError):
     """The broker said no: user, passcode, destination or client-id. Trying again helps once somebody mends it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+class Frame(NamedTuple):
     """One message as the broker delivered it."""
 
     headers: Mapping[str, str]

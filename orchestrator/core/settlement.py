@@ -8,16 +8,14 @@ shuffles each batch. The same set of events therefore always settles in the same
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Final, NamedTuple
 
 #: Only for events of one microsecond: the order in which a dataset can live through them.
 _RANK: Final[Mapping[str, int]] = {"create_dts": 0, "create_cnt": 0, "open": 1, "close": 2, "erase": 3}
 
 
-@dataclass(frozen=True, slots=True)
-class LifeEvent:
+class LifeEvent(NamedTuple):
     """One event of a dataset's life, with the key by which the caller knows it."""
 
     key: str
@@ -25,8 +23,7 @@ class LifeEvent:
     created_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """Where an event stands."""
 
     #: Which dataset of that name, from 1.
@@ -43,7 +40,7 @@ def settle(events: Iterable[LifeEvent]) -> dict[str, Place]:
     What was lost on the way is implied: a close after a close means that it was opened between them; anything but
     another erase after an erase means that the name was created again.
     """
-    ordered = sorted(events, key=lambda event: (event.created_at, _RANK[event.event_type], event.key))
+    ordered = sorted(events, key=_moment)
     places: dict[str, Place] = {}
     incarnation, generation = 1, 1
     standing_close: str | None = None
@@ -63,6 +60,10 @@ def settle(events: Iterable[LifeEvent]) -> dict[str, Place]:
             standing_close = event.key
         before = event.event_type
     return places
+
+
+def _moment(event: LifeEvent) -> tuple[datetime, int, str]:
+    return event.created_at, _RANK[event.event_type], event.key
 
 
 def _is_rebirth(before: str, event_type: str) -> bool:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, replace
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple, TypeVar
 
 from pydantic_core import to_json
@@ -290,7 +290,7 @@ def _store(
         else:
             new[item.identity] = item
     places = _place(connection, new, now)
-    places.update({key: replace(places[key], overtaken=None) for key in settled & places.keys()})
+    places.update({key: places[key]._replace(overtaken=None) for key in settled & places.keys()})
     rows = _rows(new, places, again, origin, now, first_id=_next_id(connection))
     if rows:
         insert_many(connection, messages, rows)
@@ -389,45 +389,49 @@ def _rows(
     ]
 
 
+#: In the words of the database, looked up once.
+_PENDING, _SUPERSEDED, _QUARANTINED = (
+    state.value for state in (MessageState.PENDING, MessageState.SUPERSEDED, MessageState.QUARANTINED)
+)
+
+
 def _row(id_: int, item: _Read, place: Place | None, duplicates: int, origin: str, now: datetime) -> Row:
     event = item.event
-    row: Row = {
+    if isinstance(event, Rejection):
+        state, reason, event = _QUARANTINED, event.reason, _NOTHING
+    elif place is not None and place.overtaken is not None and event.event_type == "close":
+        state, reason = _SUPERSEDED, place.overtaken
+    else:
+        state, reason = _PENDING, None
+    scope, name = event.did or (None, None)
+    payload = event.payload
+    account = payload.get("account")
+    return {
         "id": id_,
         "identity": item.identity,
-        "state": MessageState.QUARANTINED.value,
-        "event_type": None,
-        "scope": None,
-        "name": None,
-        "created_at": None,
+        "state": state,
+        "event_type": event.event_type or None,
+        "scope": scope,
+        "name": name,
+        "created_at": event.created_at if event is not _NOTHING else None,
         "received_at": now,
         "origin": origin,
-        "reason": None,
+        "reason": reason,
         "duplicates": duplicates,
-        "incarnation": place.incarnation if place else None,
-        "generation": place.generation if place else None,
-        "account": None,
-        "bytes": None,
-        "length": None,
-        "events": None,
+        "incarnation": place.incarnation if place is not None else None,
+        "generation": place.generation if place is not None else None,
+        "account": account if isinstance(account, str) and len(account) <= _LONGEST_ACCOUNT else None,
+        "bytes": count_of(payload.get("bytes")),
+        "length": count_of(payload.get("length")),
+        "events": count_of(payload.get("events")),
         "judged_revision": -1,
         "headers": _dumped(item.arrival.headers),
         "body": item.arrival.body,
     }
-    if isinstance(event, Rejection):
-        row["reason"] = event.reason
-        return row
-    overtaken = place.overtaken if place is not None and event.event_type == "close" else None
-    row["state"] = (MessageState.SUPERSEDED if overtaken else MessageState.PENDING).value
-    row["reason"] = overtaken
-    row["event_type"] = event.event_type
-    row["scope"], row["name"] = event.did or (None, None)
-    row["created_at"] = event.created_at
-    payload = event.payload
-    account = payload.get("account")
-    row["account"] = account if isinstance(account, str) and len(account) <= _LONGEST_ACCOUNT else None
-    for count in ("bytes", "length", "events"):
-        row[count] = count_of(payload.get(count))
-    return row
+
+
+#: What was read from a frame that could not be read.
+_NOTHING = CatalogEvent(event_type="", did=None, created_at=datetime.min.replace(tzinfo=UTC), payload={})
 
 
 def _dumped(headers: Mapping[str, str]) -> str:
