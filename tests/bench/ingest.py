@@ -7,6 +7,7 @@ for each frame.
 
 from __future__ import annotations
 
+import multiprocessing
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -49,20 +50,44 @@ def measure(bench: Bench) -> Iterator[Figure]:
         ways["PostgreSQL"] = lambda queue: apart(listen, queue, bench.new_postgresql(), frames)
     except Skipped as reason:
         yield Figure("ingest", "PostgreSQL", f"skipped: {reason}")
-    drains: dict[str, list[Drained]] = {name: [] for name in ways}
-    for _ in range(ROUNDS):
-        for name, drain in ways.items():
-            queue = bench.new_queue()
-            fill(queue, map(close_of, range(frames)))
-            drains[name].append(drain(queue))
+    for what, arrive in (("from a full queue", _first), ("while it is sent", _meanwhile)):
+        drains: dict[str, list[Drained]] = {name: [] for name in ways}
+        for _ in range(ROUNDS):
+            for name, drain in ways.items():
+                drains[name].append(arrive(bench.new_queue(), frames, drain))
+        yield from _figures(what, drains)
+
+
+def _first(queue: StompSettings, frames: int, drain: Callable[[StompSettings], Drained]) -> Drained:
+    """A backlog: every frame is with the broker before the client comes."""
+    fill(queue, map(close_of, range(frames)))
+    return drain(queue)
+
+
+def _meanwhile(queue: StompSettings, frames: int, drain: Callable[[StompSettings], Drained]) -> Drained:
+    """A burst: the frames are sent as fast as the broker takes them, by a process of its own."""
+    sender = multiprocessing.get_context("spawn").Process(target=_fill, args=(queue, frames))
+    sender.start()
+    drained = drain(queue)
+    sender.join()
+    return drained
+
+
+def _fill(queue: StompSettings, frames: int) -> None:
+    fill(queue, map(close_of, range(frames)))
+
+
+def _figures(what: str, drains: dict[str, list[Drained]]) -> Iterator[Figure]:
     bare = _median(drains["stomp.py alone"])
-    yield Figure("ingest", f"stomp.py alone ({bare.effort:.0f} us of processor each)", f"{bare.rate:,.0f} frames/s")
+    yield Figure(
+        "ingest", f"{what}: stomp.py alone ({bare.effort:.0f} us of processor each)", f"{bare.rate:,.0f} frames/s"
+    )
     for name, target in (("SQLite", 0.8), ("PostgreSQL", 0.6)):
         if name in drains:
             ours = _median(drains[name])
-            what = f"stored in {name} ({ours.effort:.0f} us)"
+            said = f"{what}: stored in {name} ({ours.effort:.0f} us)"
             target_ = f"{target:g} of stomp.py alone"
-            yield Figure("ingest", what, f"{ours.rate:,.0f} frames/s", target_, f"{ours.rate / bare.rate:.2f}")
+            yield Figure("ingest", said, f"{ours.rate:,.0f} frames/s", target_, f"{ours.rate / bare.rate:.2f}")
 
 
 def _median(drains: Sequence[Drained]) -> Drained:

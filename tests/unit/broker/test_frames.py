@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -34,7 +36,7 @@ def test_it_does_not_matter_where_the_network_cuts(cuts: list[int]) -> None:
     reader = FrameReader()
     edges = [0, *sorted(cuts), len(STREAM)]
 
-    frames = [frame for at, end in zip(edges, edges[1:], strict=False) for frame in reader.feed(STREAM[at:end])]
+    frames = [frame for at, end in pairwise(edges) for frame in reader.feed(STREAM[at:end])]
 
     assert frames == FRAMES
 
