@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -154,7 +156,6 @@ def test_muleteer_understands_its_environment(name: str, settings: Settings) -> 
     assert settings.broker.passcode_file == Path("/run/secrets/broker_passcode")
     assert settings.store == StoreSettings(url_file=Path("/run/secrets/store_url"))
     assert settings.log.format == "json"
-    assert settings.workflows == (Path("workflows"), Path("/usr/share/muleteer/workflows"))
 
 
 @each_of_ours
@@ -275,3 +276,41 @@ def image_environment() -> dict[str, str]:
     words = shlex.split(" ".join(last_stage("ENV")))
     variables = dict(word.split("=", 1) for word in words)
     return {variable: value for variable, value in variables.items() if variable.startswith("MULETEER_")}
+
+
+def test_the_image_is_built_from_what_is_copied(tmp_path: Path) -> None:
+    """The wheel can be made from the paths of the first stage alone, and holds the data that the program needs."""
+    stage = dockerfile().partition("RUN pip wheel")[0]
+    for line in re.findall(r"^COPY (.+)$", stage, re.MULTILINE):
+        for name in line.split()[:-1]:
+            source, target = DOCKER.parent / name, tmp_path / "source" / name
+            if source.is_dir():
+                shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(source, target)
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--quiet",
+        "--no-deps",
+        "--wheel-dir",
+        tmp_path,
+        tmp_path / "source",
+    ]
+
+    subprocess.run(command, check=True, capture_output=True)
+
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as packed:
+        modes = {entry.filename: entry.external_attr >> 16 for entry in packed.infolist()}
+    assert modes["workflows/calorimeter/combine.py"] & 0o111
+    assert {
+        "workflows/calorimeter/workflow.yaml",
+        "workflows/calorimeter/calibrations/2023p001.csv",
+        "schemas/json/rule.schema.json",
+        "orchestrator/store/migrations/versions/0001_the_first_schema.py",
+        "orchestrator/py.typed",
+    } <= modes.keys()
