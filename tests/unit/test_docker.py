@@ -289,19 +289,9 @@ def test_the_image_is_built_from_what_is_copied(tmp_path: Path) -> None:
             else:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(source, target)
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "wheel",
-        "--quiet",
-        "--no-deps",
-        "--wheel-dir",
-        tmp_path,
-        tmp_path / "source",
-    ]
+    making = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps"]
 
-    subprocess.run(command, check=True, capture_output=True)
+    subprocess.run([*making, "--wheel-dir", str(tmp_path), str(tmp_path / "source")], check=True, capture_output=True)
 
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as packed:
