@@ -38,7 +38,7 @@ from orchestrator.panda.port import Engine, EngineRefused
 from orchestrator.rucio.local import LocalCatalog
 from orchestrator.rucio.port import DidNotFound
 from orchestrator.settings import Settings, secret
-from orchestrator.store.messages import Intake
+from orchestrator.store.intake import Intake
 from orchestrator.store.port import StoreUnavailable
 from orchestrator.store.store import Store
 from schemas.did import Did

@@ -10,7 +10,8 @@ import structlog
 from orchestrator.broker.port import Broker, BrokerError, Frame, Subscription
 from orchestrator.clock import Clock
 from orchestrator.loop import Outage, Patience
-from orchestrator.store.messages import Arrival, Intake, Messages
+from orchestrator.store.intake import Arrival, Intake
+from orchestrator.store.messages import Messages
 from orchestrator.store.port import StoreUnavailable
 
 log = structlog.get_logger()

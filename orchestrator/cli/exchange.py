@@ -27,7 +27,7 @@ from orchestrator.core.exchange import (
     to_csv,
     to_json,
 )
-from orchestrator.store.messages import Arrival, Intake
+from orchestrator.store.intake import Arrival, Intake
 from orchestrator.wiring import Muleteer
 from schemas.event import event_name
 from schemas.message import MessageDetail

@@ -1,5 +1,6 @@
 """Door: what is remembered. SQLite by default, PostgreSQL by URL, one schema.
 
-`messages`, `rules`, `dispatches`, `launches` and `journal` each keep one group of `tables`; `engine` opens the
-database, `signals` tells a waiting loop that something was committed, `migrations` builds the schema.
+`messages` (with `intake`), `rules`, `dispatches` (with `judging`), `launches` and `journal` each keep one group of
+`tables`; `engine` opens the database, `signals` and `relay` tell a waiting loop that something was committed, `schema`
+and `migrations` build the tables.
 """

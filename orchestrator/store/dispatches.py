@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, func, insert, literal_column, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Select, func, insert, or_, select, update
 
 from orchestrator.core.actor import Order, Trace
 from orchestrator.core.dispatch import Next, after_silence
-from orchestrator.core.matching import Match, Verdict
+from orchestrator.core.matching import Verdict
 from orchestrator.store.engine import Database
-from orchestrator.store.journal import MOST_PARAMETERS, move, record, without_nul
-from orchestrator.store.messages import detail_of, message_of, shown_columns, whole_columns
+from orchestrator.store.journal import MOST_PARAMETERS, move, without_nul
+from orchestrator.store.judging import is_pending, pending_messages, settle_messages, write_dispatches
+from orchestrator.store.messages import detail_of, whole_columns
 from orchestrator.store.port import NotFound
 from orchestrator.store.rules import current_revision
 from orchestrator.store.signals import DISPATCHES
@@ -78,15 +79,15 @@ class Dispatches:
         Raises:
             StoreUnavailable: nothing was changed.
         """
-        if not self._any_pending(revision, again_after):
+        if not self._anypending_messages(revision, again_after):
             return Judged()
         with self._database.write(DISPATCHES) as connection:
             if again_after is None and current_revision(connection) != revision:
                 return Judged()
-            batch = _pending(connection, revision, limit, again_after)
+            batch = pending_messages(connection, revision, limit, again_after)
             verdicts = [(message, judge(message)) for message in batch]
-            _settle_messages(connection, verdicts, revision, now)
-            written = _write(connection, verdicts, now)
+            settle_messages(connection, verdicts, revision, now)
+            written = write_dispatches(connection, verdicts, now)
         states = [verdict.state for _, verdict in verdicts]
         return Judged(
             judged=len(batch),
@@ -96,10 +97,10 @@ class Dispatches:
             last=max((message.id for message in batch), default=None),
         )
 
-    def _any_pending(self, revision: int, again_after: MessageId | None) -> bool:
+    def _anypending_messages(self, revision: int, again_after: MessageId | None) -> bool:
         """A glance that takes no lock, so that an idle dispatcher does not stand in the writers' queue."""
         with self._database.read() as connection:
-            query = select(messages.c.id).where(*_is_pending(revision, again_after)).limit(1)
+            query = select(messages.c.id).where(*is_pending(revision, again_after)).limit(1)
             return connection.execute(query).first() is not None
 
     # The worker's side.
@@ -289,79 +290,6 @@ class Dispatches:
             query = query.where(dispatches.c.id < before)
         with self._database.read() as connection:
             return [_dispatch(dict(row)) for row in connection.execute(query).mappings()]
-
-
-# Judging, in the order of its steps.
-
-
-def _pending(connection: Connection, revision: int, limit: int, again_after: MessageId | None) -> Sequence[Message]:
-    order = [messages.c.id] if again_after is not None else [messages.c.judged_revision, messages.c.id]
-    query = select(*shown_columns()).where(*_is_pending(revision, again_after)).order_by(*order).limit(limit)
-    # another dispatcher's batch is passed over, not waited for
-    rows = connection.execute(query.with_for_update(skip_locked=True)).mappings()
-    return [message_of(dict(row)) for row in rows]
-
-
-def _is_pending(revision: int, again_after: MessageId | None) -> list[ColumnElement[bool]]:
-    # spelled out, not a parameter: only then may either database take the index on what is pending
-    pending = messages.c.state == literal_column(f"'{MessageState.PENDING}'")
-    later = messages.c.judged_revision < revision if again_after is None else messages.c.id > again_after
-    return [pending, later]
-
-
-def _settle_messages(
-    connection: Connection, verdicts: Iterable[tuple[Message, Verdict]], revision: int, now: datetime
-) -> None:
-    alike: dict[tuple[MessageState, str], list[MessageId]] = {}
-    for message, verdict in verdicts:
-        alike.setdefault((verdict.state, verdict.reason), []).append(message.id)
-    for (state, reason), ids in alike.items():
-        values: dict[str, Any] = {"judged_revision": revision, "reason": reason}
-        if state is MessageState.PENDING:
-            connection.execute(update(messages).where(messages.c.id.in_(ids)).values(values))
-        else:
-            move(connection, messages, ids, MessageState.PENDING, state, who="dispatcher", why=reason, at=now, **values)
-
-
-def _write(connection: Connection, verdicts: Iterable[tuple[Message, Verdict]], now: datetime) -> list[DispatchId]:
-    rows = [row for message, verdict in verdicts for match in verdict.matches for row in _rows(message, match, now)]
-    if not rows:
-        return []
-    there = _already(connection, {row["message_id"] for row in rows})
-    rows = [row for row in rows if (row["message_id"], row["rule"], row["action"]) not in there]
-    if not rows:
-        return []
-    returned = insert(dispatches).returning(dispatches.c.id, sort_by_parameter_order=True)
-    ids = list(connection.scalars(returned, rows))
-    record(connection, "dispatch", ids, None, DispatchState.READY, who="dispatcher", why=None, at=now)
-    return [DispatchId(id_) for id_ in ids]
-
-
-def _already(connection: Connection, message_ids: set[int]) -> set[tuple[int, str, int]]:
-    """A message that was judged before keeps the dispatches it has: each rule fires once per message."""
-    query = select(dispatches.c.message_id, dispatches.c.rule, dispatches.c.action)
-    return {tuple(row) for row in connection.execute(query.where(dispatches.c.message_id.in_(message_ids)))}
-
-
-def _rows(message: Message, match: Match, now: datetime) -> list[Row]:
-    return [
-        {
-            "message_id": message.id,
-            "rule": match.version.rule.name,
-            "rule_version_id": match.version.id,
-            "action": planned.action,
-            "actor": planned.actor,
-            "captured": json.dumps(dict(match.captured)),
-            "options": json.dumps(planned.options),
-            "retry": planned.retry.model_dump_json(),
-            "state": DispatchState.READY.value,
-            "attempts": 0,
-            "spent": 0,
-            "created_at": now,
-            "updated_at": now,
-        }
-        for planned in match.planned
-    ]
 
 
 # Claiming, in the order of its steps.

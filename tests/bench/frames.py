@@ -9,7 +9,7 @@ from itertools import islice
 from typing import TypeVar
 
 from orchestrator.broker.stomp import StompSettings
-from orchestrator.store.messages import Arrival
+from orchestrator.store.intake import Arrival
 
 T = TypeVar("T")
 

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from orchestrator.core.matching import RuleSet
-from orchestrator.store.messages import Arrival, Filter, Intake
+from orchestrator.store.intake import Arrival, Intake
+from orchestrator.store.messages import Filter
 from orchestrator.store.port import NotAllowed, NotFound
 from orchestrator.store.store import Store
 from schemas.message import Message, MessageDetail, MessageId, MessageState

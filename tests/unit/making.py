@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.core.actor import LaunchRequest, Order, Outcome, Tools
-from orchestrator.store.messages import Arrival
+from orchestrator.store.intake import Arrival
 from schemas.dispatch import DispatchId
 from schemas.message import MessageDetail, MessageId, MessageState
 from schemas.rule import Rule, RuleVersion, RuleVersionId

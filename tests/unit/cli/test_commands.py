@@ -14,8 +14,8 @@ from sqlalchemy import text
 from orchestrator.core.actor import Trace
 from orchestrator.core.dispatch import Next
 from orchestrator.core.matching import RuleSet
+from orchestrator.store.intake import Arrival
 from orchestrator.store.launches import Intent
-from orchestrator.store.messages import Arrival
 from orchestrator.store.store import Store
 from schemas.dispatch import AttemptOutcome, DispatchState
 from schemas.launch import StepProgress, StepState
