@@ -60,7 +60,7 @@ def _steps_begun(home: Home) -> list[str]:
 
 
 def _launch_directory(home: Home) -> Path:
-    (place,) = (home.place / "launches").iterdir()
+    (place,) = (path for path in (home.place / "launches").iterdir() if path.is_dir())
     return place
 
 
