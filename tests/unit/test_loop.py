@@ -118,3 +118,29 @@ def test_a_loop_ends_when_it_is_stopped_however_long_it_would_wait() -> None:
     stopping.set()
 
     assert loop.join(5)
+
+
+def test_a_defect_is_said_although_an_outage_came_before(said: list[EventDict]) -> None:
+    """What nobody foresaw is logged with its traceback, once, also when the loop was waiting already."""
+    patience = Patience("loop", Outage("store"), chance=lambda: 1.0)
+    patience.failed(ConnectionError("away"))
+
+    for _ in range(2):
+        try:
+            raise ZeroDivisionError
+        except ZeroDivisionError:
+            patience.surprised()
+
+    assert [line["event"] for line in said] == ["store.lost", "loop.defect"]
+
+
+def test_whoever_leaves_does_not_keep_an_outage_alive(said: list[EventDict]) -> None:
+    """An outage ends when nobody waits any more, also when the last one gave up."""
+    outage = Outage("store")
+    leaving = Patience("leaving", outage)
+    leaving.failed(ConnectionError("away"))
+
+    leaving.leave()
+    Patience("next", outage).failed(ConnectionError("away again"))
+
+    assert [line["event"] for line in said] == ["store.lost", "store.back", "store.lost"]

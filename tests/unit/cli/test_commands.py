@@ -480,3 +480,35 @@ def test_a_quarantined_message_is_mended(full: Store, muleteer: Muleteer, tmp_pa
     assert (still.code, still.json[0]["became"]) == (1, None)
     assert (became.code, became.json) == (0, [{"message": 4, "became": 5, "result": "stored"}])
     assert full.messages.get(MessageId(4)).state is MessageState.SUPERSEDED
+
+
+def test_what_came_in_a_message_does_not_steer_the_terminal(muleteer: Muleteer, home: Path) -> None:
+    """Control characters are spelled out wherever a person reads them."""
+    evil = "a\x1b]0;owned\x07\x1b[2Jb"
+    (home / "frames").write_text(json.dumps({"headers": {}, "body": body(name=evil).decode()}) + "\n")
+    muleteer("messages", "inject", home / "frames")
+
+    listed, shown = muleteer("messages", "list"), muleteer("messages", "show", "1")
+
+    assert "\x1b" not in listed.out + shown.out
+    assert "a\\x1b]0;owned" in listed.out
+
+
+def test_a_call_picks_up_what_a_killed_one_left_half_done(muleteer: Muleteer, home: Path) -> None:
+    """`dispatch` looks first for claims that nobody renews, and says that they are tried again."""
+    (home / "rules.yaml").write_text("rules:\n  - name: r\n    actions:\n      - run: {command: ['true']}\n")
+    muleteer("rules", "apply", home / "rules.yaml")
+    muleteer("messages", "inject", "--scope", "s", "--name", "n")
+    store = Store.open(f"sqlite:///{home / 'muleteer.db'}")
+    revision, versions = store.rules.in_force()
+    rules = RuleSet(revision, versions, UNMATCHED)
+    store.dispatches.judge(rules.judge, revision=revision, now=NOW, limit=10)
+    store.dispatches.claim(owner="killed", limit=1, lease=timedelta(seconds=15), now=NOW)
+    store.close()
+
+    muleteer("dispatch")
+
+    (dispatch,) = muleteer("dispatches", "list", "--json").json
+    (first, *_) = muleteer("dispatches", "show", str(dispatch["id"]), "--json").json["tries"]
+    assert first["outcome"] == "interrupted"
+    assert dispatch["state"] in ("ready", "done")
