@@ -247,6 +247,8 @@ class Service:
 
     def _end_worker(self, worker: Worker) -> None:
         grace = self._muleteer.settings.worker.grace.total_seconds()
+        if in_hand := worker.in_hand():
+            log.info("worker.finishing", dispatches=in_hand, at_most=f"{grace:g}s", next="asked again, it ends at once")
         if not worker.idle(grace):
             log.warning("worker.hurried", after=grace)
             self._hurry.set()

@@ -50,3 +50,23 @@ class CatalogEvent(NamedTuple):
     def of_a_life(self) -> bool:
         """Whether this event places its DID in its life: created, opened, closed or erased."""
         return self.did is not None and self.event_type in LIFE_EVENTS
+
+
+#: What Rucio 41.5.1 was seen to send. It knows more (`transfer-...`, `stagein-...`), and others send what they like.
+SEEN_EVENTS = LIFE_EVENTS | {
+    "datasetlock_ok",
+    "deletion-done",
+    "deletion-failed",
+    "deletion-not-found",
+    "detach",
+    "erase_cnt",
+    "incomplete",
+    "lost",
+    "register_cnt",
+    "rule_ok",
+    "rule_progress",
+    "transfer-done",
+    "transfer-failed",
+    "transfer-queued",
+    "transfer-submitted",
+}

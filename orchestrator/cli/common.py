@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import json
+import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -139,6 +140,11 @@ def opened(home: Path | None, *, reading: bool = False, quiet: bool = True) -> I
             muleteer.close()
 
 
+def command() -> str:
+    """How to call muleteer from here: by name if it is on the path, else by its path."""
+    return "muleteer" if shutil.which("muleteer") else str(Path(sys.argv[0]).resolve())
+
+
 def person() -> str:
     """Who is typing, for the journal."""
     try:
@@ -187,7 +193,7 @@ def cell(value: object) -> Text:
         return Text("-")
     if isinstance(value, datetime):
         return Text(f"{value:%Y-%m-%d %H:%M:%S} UTC")
-    text = visible(str(value)).replace("\n", "\\n")
+    text = visible(str(value).partition("\n")[0])
     return Text(text, style=_STYLES.get(text, "") if isinstance(value, StrEnum) else "")
 
 

@@ -12,7 +12,7 @@ from typing import Annotated, Final
 import typer
 
 from orchestrator import logs
-from orchestrator.cli.common import Exit, cell, errors_explained, fail, out
+from orchestrator.cli.common import Exit, cell, command, errors_explained, fail, out
 from orchestrator.cli.story import Story
 from orchestrator.clock import utc_now
 from orchestrator.dispatch.rules import read_rules
@@ -138,8 +138,8 @@ def _take_data(muleteer: Muleteer, story: Story) -> None:
 
 def _raw_files(directory: Path, run: int) -> list[Path]:
     maker = BUNDLED_WORKFLOWS / "calorimeter" / "make_raw.py"
-    command = [sys.executable, str(maker), "--run", str(run), "--directory", str(directory), "--seed", str(run)]
-    subprocess.run(command, check=True, capture_output=True)
+    making = [sys.executable, str(maker), "--run", str(run), "--directory", str(directory), "--seed", str(run)]
+    subprocess.run(making, check=True, capture_output=True)
     return sorted(path for path in directory.iterdir() if path.is_file())
 
 
@@ -180,20 +180,15 @@ def _summarize(place: Path, came_true: list[tuple[bool, str]], complete: bool, s
     if not complete:
         out.print(f"NO   it was not over after {_PATIENCE:.0f} seconds", style="red")
     out.print(f"\n{seconds:.1f} seconds. Look further:", style="bold")
-    for command in (
-        "messages list",
-        "messages show 1",
-        "launches list",
-        "dispatches list",
-        "rules list",
-        "catalog list",
-    ):
-        out.print(f"  muleteer {command} --home {place}")
-    out.print("\nGo on by yourself:", style="bold")
-    out.print(f"  muleteer run --home {place}                  (leave it running)")
-    out.print(f"  muleteer catalog create test:mine --home {place}")
-    out.print(f"  muleteer catalog close test:mine --home {place}")
-    out.print(f"  edit {place}/rules.yaml, then: muleteer rules apply {place}/rules.yaml --home {place}")
+    call = command()
+    for words in ("show", "messages list", "messages show 2", "launches list", "dispatches list", "catalog list"):
+        out.print(f"  {call} {words} --home {place}")
+    out.print("\nGo on by yourself; the rule `announce` answers this one:", style="bold")
+    out.print(f"  {call} run --home {place}                  (leave it running, and in another terminal:)")
+    out.print(f"  {call} catalog create {_SCOPE}:rn00099999-CALOR-DST --home {place}")
+    out.print(f"  {call} catalog close {_SCOPE}:rn00099999-CALOR-DST --home {place}")
+    out.print(f"  {call} dispatches list --home {place}")
+    out.print(f"Edit {place}/rules.yaml, then: {call} rules apply {place}/rules.yaml --home {place}")
 
 
 def _in(state: MessageState) -> Filter:

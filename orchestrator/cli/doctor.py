@@ -18,7 +18,7 @@ from orchestrator.panda.port import EngineError
 from orchestrator.rucio.port import CatalogError
 from orchestrator.settings import FILE_NAME, ConfigurationError, load
 from orchestrator.store.port import StoreError
-from orchestrator.wiring import Muleteer
+from orchestrator.wiring import Muleteer, store_url
 
 #: Below this much free space the store is in danger, in bytes.
 _LITTLE = 500 * 1024 * 1024
@@ -58,6 +58,10 @@ def _examine(home: Path) -> Iterator[Finding]:
         yield Finding("settings", False, str(error))
         return
     written = home / FILE_NAME
+    url = store_url(settings, home)
+    if not written.exists() and url.startswith("sqlite:///") and not Path(url.removeprefix("sqlite:///")).exists():
+        yield Finding("home", False, f"{home} is no home of muleteer yet: muleteer init --home {home}")
+        return
     yield Finding("settings", True, f"{written}" if written.exists() else f"no {written}: the defaults are in force")
     muleteer = Muleteer(home, settings)
     try:

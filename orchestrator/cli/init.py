@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from orchestrator import logs
-from orchestrator.cli.common import Exit, Home, errors_explained, fail, out
+from orchestrator.cli.common import Exit, Home, command, errors_explained, fail, out
 from orchestrator.settings import FILE_NAME, load
 from orchestrator.store import schema
 from orchestrator.store.engine import Database
@@ -68,7 +68,7 @@ def init(home: Home = None) -> None:
     except OSError as error:
         fail(Exit.REFUSED, f"{place} cannot be made a home: {error}")
     at = "" if place == Path().resolve() else f" --home {place}"
-    out.print(f"\nNext: muleteer rules apply {place / 'rules.yaml'}{at}\n      muleteer run{at}")
+    out.print(f"\nNext: {command()} rules apply {place / 'rules.yaml'}{at}\n      {command()} run{at}")
 
 
 database = typer.Typer(no_args_is_help=True, help="The database behind the store.")

@@ -111,7 +111,9 @@ def _print_message(found: MessageDetail) -> None:
             "received": found.received_at,
             "again": f"{found.duplicates} times",
             "origin": found.origin,
-            "contents": f"{found.length} files, {found.bytes} bytes, {found.events} events",
+            "files": found.length,
+            "bytes": found.bytes,
+            "events": found.events,
             "account": found.account,
         }
     )

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from orchestrator.cli.common import Exit, Home, Json, fail, opened, out, person, print_json, print_table
+from orchestrator.cli.common import Exit, Home, Json, err, fail, opened, out, person, print_json, print_table
 from orchestrator.clock import utc_now
 from orchestrator.dispatch.rules import read_rules
+from schemas.event import SEEN_EVENTS
+from schemas.rule import Rule
 
 app = typer.Typer(no_args_is_help=True, help="Which events start which actions.")
 
@@ -52,6 +56,7 @@ def apply(
         fail(Exit.NOT_FOUND, f"there is no {path}")
     with opened(home) as muleteer:
         rules = read_rules(path, muleteer.actors, muleteer.tools())
+        _warn_of_strange_events(rules)
         change = muleteer.store.rules.apply(rules, prune=prune, who=person(), now=utc_now())
     if json_:
         names = ("added", "changed", "removed", "unchanged")
@@ -61,3 +66,12 @@ def apply(
         if names_of := getattr(change, what):
             out.print(f"{what:<10}{', '.join(names_of)}")
     out.print(f"revision {change.revision}{' as before' if change.nothing else ' is in force'}")
+
+
+def _warn_of_strange_events(rules: Sequence[Rule]) -> None:
+    """Any event may come one day; one that nobody has seen is more often a slip of the keyboard."""
+    for rule in rules:
+        for event in sorted({*rule.on} - SEEN_EVENTS):
+            near = get_close_matches(event, SEEN_EVENTS, 1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            err.print(f"warning: rule {rule.name} waits for {event!r}, an event that Rucio was not seen to send{hint}")

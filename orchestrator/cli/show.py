@@ -60,6 +60,8 @@ def _page(muleteer: Muleteer) -> Text:
         hints.append("muleteer messages list --state quarantined")
     if counts.dispatches.get(DispatchState.FAILED):
         hints.append("muleteer dispatches list --state failed")
+    if counts.launches.get(LaunchState.FAILED) or counts.launches.get(LaunchState.PARTLY_FINISHED):
+        hints.append("muleteer launches list --state failed --state partly_finished")
     if hints:
         page.append("\nThese need a person:  " + "  ".join(hints) + "\n", style="bold")
     return page

@@ -8,10 +8,11 @@ from collections.abc import Callable
 from rich.text import Text
 
 from orchestrator.cli.common import out, visible
+from orchestrator.store.messages import Filter
 from orchestrator.store.store import Store
 from schemas.dispatch import DispatchId
 from schemas.launch import LaunchId
-from schemas.message import MessageId
+from schemas.message import MessageId, MessageState
 from schemas.views import JournalEntry
 
 #: How often the journal is read, in seconds.
@@ -26,6 +27,7 @@ class Story:
         self._began = time.monotonic()
         self._last = 0
         self._ended: set[tuple[LaunchId, str]] = set()
+        self._waiting: set[MessageId] = set()
 
     def follow(self, over: Callable[[], bool], patience: float) -> bool:
         """Tell until it is over; False if it is not after `patience` seconds."""
@@ -40,6 +42,7 @@ class Story:
     def catch_up(self) -> None:
         """Tell what the journal has that was not told, and the steps of workflows that have ended meanwhile."""
         self._tell_steps()
+        self._tell_waiting()
         for number, entry in self._store.journal.since(self._last):
             self._last = number
             told = self._words(entry)
@@ -53,7 +56,15 @@ class Story:
                     continue
                 self._ended.add((launch.id, step.name))
                 seconds = (step.ended_at - step.started_at).total_seconds()
-                self._line("step", f"{launch.id}: {step.name} -> {step.state} in {seconds:.2f} s", step.state)
+                self._line("step", f"{step.name} of launch {launch.id} -> {step.state} in {seconds:.2f} s", step.state)
+
+    def _tell_waiting(self) -> None:
+        """Messages that were judged and stay pending: nothing changed, so the journal does not have them."""
+        for message in reversed(self._store.messages.list(Filter(states=[MessageState.PENDING]))):
+            if message.judged_revision >= 0 and message.id not in self._waiting:
+                self._waiting.add(message.id)
+                what = f"{message.id}: {message.event_type} of {message.did}"
+                self._line("message", f"{what} stays pending: {message.reason}", "")
 
     def say(self, who: str, words: str) -> None:
         """Tell what stands in no journal, after what does."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from io import StringIO
 from typing import Any, TypeVar
 
@@ -40,7 +40,7 @@ class Document:
             return model.model_validate(_plain(self._content))
         except ValidationError as error:
             problems = error.errors(include_url=False, include_input=False)
-            raise DocumentError("\n".join(self.at(each["loc"], _said(each["msg"])) for each in problems)) from None
+            raise DocumentError("\n".join(self.at(each["loc"], said(each)) for each in problems)) from None
 
     def at(self, place: Sequence[int | str], message: str) -> str:
         """A message with the file, the line and the field that it is about."""
@@ -73,5 +73,18 @@ def _plain(node: Any) -> Any:
     return str(node)
 
 
-def _said(message: str) -> str:
-    return message.removeprefix("Value error, ")
+_WORDS = {
+    "extra_forbidden": "there is no such field",
+    "missing": "it is missing",
+    "dict_type": "expected fields with values (name: value)",
+    "model_type": "expected fields with values (name: value)",
+    "tuple_type": "expected a list: [one, two]",
+    "list_type": "expected a list: [one, two]",
+    "string_type": "expected a text",
+    "too_short": "expected at least one",
+}
+
+
+def said(problem: Mapping[str, Any]) -> str:
+    """One of pydantic's findings, in words for whoever wrote the document."""
+    return _WORDS.get(problem["type"], str(problem["msg"]).removeprefix("Value error, "))

@@ -9,6 +9,7 @@ from importlib.metadata import entry_points
 from pydantic import ValidationError
 
 from orchestrator.core.actor import Actor, Tools
+from orchestrator.core.documents import said
 from schemas.rule import Action
 
 GROUP = "muleteer.actors"
@@ -33,7 +34,7 @@ class Actors:
             actor.options.model_validate(action.options)
         except ValidationError as error:
             problems = error.errors(include_url=False, include_input=False)
-            return "; ".join(f"{'.'.join(map(str, (action.actor, *each['loc'])))}: {each['msg']}" for each in problems)
+            return "; ".join(f"{'.'.join(map(str, (action.actor, *each['loc'])))}: {said(each)}" for each in problems)
         return actor.check(action.options, tools)
 
 

@@ -91,6 +91,11 @@ class Worker:
         with self._changed:
             return self._changed.wait_for(lambda: not self._in_hand, timeout)
 
+    def in_hand(self) -> Sequence[DispatchId]:
+        """What is being carried out."""
+        with self._changed:
+            return sorted(self._in_hand)
+
     def stop(self) -> None:
         """Claim nothing more. What is in hand goes on; `Tools.stopping` tells it when to end."""
         self._stopping.set()

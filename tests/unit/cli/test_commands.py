@@ -512,3 +512,22 @@ def test_a_call_picks_up_what_a_killed_one_left_half_done(muleteer: Muleteer, ho
     (first, *_) = muleteer("dispatches", "show", str(dispatch["id"]), "--json").json["tries"]
     assert first["outcome"] == "interrupted"
     assert dispatch["state"] in ("ready", "done")
+
+
+def test_an_event_that_nobody_has_seen_is_pointed_out(muleteer: Muleteer, home: Path) -> None:
+    """Any event may come one day, so the rule is applied; a slip of the keyboard is named all the same."""
+    (home / "rules.yaml").write_text(GOOD.replace("  - name: good\n", "  - name: good\n    on: clsoe\n"))
+
+    applied = muleteer("rules", "apply", home / "rules.yaml")
+
+    assert applied.code == 0
+    assert "'clsoe', an event that Rucio was not seen to send; did you mean close?" in applied.err
+
+
+def test_the_doctor_makes_nothing_where_nothing_is(muleteer: Muleteer, home: Path) -> None:
+    """A directory that is no home is said to be none, and stays empty."""
+    examined = muleteer("doctor")
+
+    assert examined.code == 1
+    assert "is no home of muleteer yet" in examined.out
+    assert list(home.iterdir()) == []

@@ -39,7 +39,7 @@ def test_the_example_of_the_specification_is_read() -> None:
 @pytest.mark.parametrize(
     ("wrong", "right", "said"),
     [
-        ("scop:", "scope:", "rules.yaml:4: rules.0.scop: Extra inputs are not permitted"),
+        ("scop:", "scope:", "rules.yaml:4: rules.0.scop: there is no such field"),
         ("name: raw physics", "name: raw-physics", "rules.yaml:2: rules.0.name: String should match pattern"),
         ("on: []", "on: close", "rules.yaml:3: rules.0.on: "),
         ("pattern: [a]", "pattern: '(?P<project>\\w+)_RAW_EVENTS-(?P<run>\\d{8})'", "rules.yaml:5: rules.0.pattern"),
@@ -69,8 +69,8 @@ def test_every_mistake_is_named_at_once() -> None:
         ("a: b: c", "rules.yaml:1: mapping values are not allowed here"),
         ("a: 1\n---\nb: 2", "rules.yaml:"),
         ("\0", "rules.yaml: "),
-        ("", "rules.yaml:1: Input should be a valid dictionary"),
-        ("just words", "rules.yaml:1: Input should be a valid dictionary"),
+        ("", "rules.yaml:1: expected fields with values (name: value)"),
+        ("just words", "rules.yaml:1: expected fields with values (name: value)"),
         ("rules: &a [*a]", "rules.yaml:"),
         ("[" * 1000, "rules.yaml:"),
     ],
