@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 import pytest
 
@@ -18,11 +17,10 @@ Maker = Callable[[Mapping[str, str]], Home]
 
 @pytest.mark.slow
 def test_a_broker_that_is_killed_and_started_again_loses_nothing(
-    new_home: Maker, tmp_path: Path, own_activemq: ActiveMQ, destination: str
+    new_home: Maker, store: Store, store_url: str, own_activemq: ActiveMQ, destination: str
 ) -> None:
     """Two kills in the middle of a stream: every frame is stored once; each outage is said once, and its end."""
-    store = Store.open(f"sqlite:///{tmp_path / 'muleteer.db'}")
-    home = new_home({"STORE__URL": str(store.database.url), **broker_settings(own_activemq, destination)})
+    home = new_home({"STORE__URL": store_url, **broker_settings(own_activemq, destination)})
     process = home.run("listener")
     process.await_said("listener.subscribed")
     with Stream(own_activemq, destination, closes(3_000), each_second=500) as stream:
@@ -44,11 +42,10 @@ def test_a_broker_that_is_killed_and_started_again_loses_nothing(
 
 @pytest.mark.slow
 def test_a_broker_that_falls_silent_is_noticed_and_taken_up_again(
-    new_home: Maker, tmp_path: Path, own_activemq: ActiveMQ, destination: str
+    new_home: Maker, store: Store, store_url: str, own_activemq: ActiveMQ, destination: str
 ) -> None:
     """Frozen for longer than its heart-beats: the connection is given up, and made anew once the broker answers."""
-    store = Store.open(f"sqlite:///{tmp_path / 'muleteer.db'}")
-    settings = {"STORE__URL": str(store.database.url), "BROKER__HEARTBEAT": "1s"}
+    settings = {"STORE__URL": store_url, "BROKER__HEARTBEAT": "1s"}
     home = new_home({**settings, **broker_settings(own_activemq, destination)})
     process = home.run("listener")
     process.await_said("listener.subscribed")
