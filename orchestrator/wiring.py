@@ -243,7 +243,8 @@ class Service:
                 self.stuck = True
         if self._worker is not None:
             self._end_worker(self._worker)
-        self._scheduler.shutdown(wait=not self.stuck)
+        if self._scheduler.running:  # not if starting failed half-way
+            self._scheduler.shutdown(wait=not self.stuck)
 
     def _end_worker(self, worker: Worker) -> None:
         grace = self._muleteer.settings.worker.grace.total_seconds()

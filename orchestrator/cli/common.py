@@ -29,6 +29,7 @@ from orchestrator.settings import ConfigurationError, load
 from orchestrator.store.port import NotAllowed, NotFound, StoreError
 from orchestrator.wiring import Muleteer, store_url
 from schemas.durations import format_duration
+from schemas.views import JournalEntry
 
 
 class Exit(IntEnum):
@@ -202,6 +203,13 @@ def print_fields(fields: Mapping[str, object]) -> None:
     width = max(len(name) for name in fields)
     for name, value in fields.items():
         out.print(Text(f"{name:<{width}}  ", style="bold") + cell(value))
+
+
+def print_history(changes: Sequence[JournalEntry]) -> None:
+    """Every change of one thing, oldest first."""
+    out.print("\nhistory", style="bold")
+    rows = [(each.at, each.who, each.from_state, each.to_state, each.why) for each in changes]
+    print_table(("at", "who", "from", "to", "why"), rows, empty="nothing")
 
 
 def ago(moment: datetime | None) -> str:

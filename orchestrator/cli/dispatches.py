@@ -19,6 +19,7 @@ from orchestrator.cli.common import (
     person,
     plain,
     print_fields,
+    print_history,
     print_json,
     print_table,
 )
@@ -95,12 +96,7 @@ def show(id_: Annotated[int, typer.Argument(metavar="ID")], home: Home = None, j
                 out.print(f"  {name}:")
                 for line in text.rstrip("\n").split("\n"):
                     out.print(f"    {line}")
-    out.print("\nhistory", style="bold")
-    print_table(
-        ("at", "who", "from", "to", "why"),
-        [(each.at, each.who, each.from_state, each.to_state, each.why) for each in changes],
-        empty="",
-    )
+    print_history(changes)
 
 
 @app.command("retry")

@@ -15,6 +15,7 @@ from orchestrator.cli.common import (
     out,
     plain,
     print_fields,
+    print_history,
     print_json,
     print_table,
 )
@@ -82,9 +83,4 @@ def show(id_: Annotated[int, typer.Argument(metavar="ID")], home: Home = None, j
     for each in found.steps:
         if each.reason:
             out.print(f"\n{each.name}: {each.reason}")
-    out.print("\nhistory", style="bold")
-    print_table(
-        ("at", "who", "from", "to", "why"),
-        [(each.at, each.who, each.from_state, each.to_state, each.why) for each in changes],
-        empty="",
-    )
+    print_history(changes)

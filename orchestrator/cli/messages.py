@@ -20,6 +20,7 @@ from orchestrator.cli.common import (
     person,
     plain,
     print_fields,
+    print_history,
     print_json,
     print_table,
 )
@@ -90,12 +91,7 @@ def show(id_: Annotated[int, typer.Argument(metavar="ID")], home: Home = None, j
         [(each.id, each.state, each.rule, each.actor, each.reason) for each in started],
         empty="nothing",
     )
-    out.print("\nhistory", style="bold")
-    print_table(
-        ("at", "who", "from", "to", "why"),
-        [(each.at, each.who, each.from_state, each.to_state, each.why) for each in changes],
-        empty="",
-    )
+    print_history(changes)
 
 
 def _print_message(found: MessageDetail) -> None:

@@ -79,7 +79,7 @@ class Dispatches:
         Raises:
             StoreUnavailable: nothing was changed.
         """
-        if not self._anypending_messages(revision, again_after):
+        if not self._any_pending(revision, again_after):
             return Judged()
         with self._database.write(DISPATCHES) as connection:
             if again_after is None and current_revision(connection) != revision:
@@ -97,7 +97,7 @@ class Dispatches:
             last=max((message.id for message in batch), default=None),
         )
 
-    def _anypending_messages(self, revision: int, again_after: MessageId | None) -> bool:
+    def _any_pending(self, revision: int, again_after: MessageId | None) -> bool:
         """A glance that takes no lock, so that an idle dispatcher does not stand in the writers' queue."""
         with self._database.read() as connection:
             query = select(messages.c.id).where(*is_pending(revision, again_after)).limit(1)

@@ -26,7 +26,7 @@ def test_a_broker_that_is_killed_and_started_again_loses_nothing(
     with Stream(own_activemq, destination, closes(3_000), each_second=500) as stream:
         for times in (1, 2):
             heard = store.messages.count()
-            until(lambda heard=heard: store.messages.count() > heard + 200, 30, "frames on their way")  # type: ignore[misc]
+            until(lambda heard=heard: store.messages.count() > heard + 200, 30, "frames on their way")  # type: ignore[misc]  # mypy cannot infer a default of a lambda
             own_activemq.kill()
             time.sleep(1)
             own_activemq.start()

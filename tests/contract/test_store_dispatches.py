@@ -393,7 +393,7 @@ def test_dispatches_are_listed_by_state_rule_and_message_page_by_page(store: Sto
     claim(store, 1)
 
     def ids(**given: object) -> Sequence[int]:
-        return [each.id for each in store.dispatches.list(**given)]  # type: ignore[arg-type]
+        return [each.id for each in store.dispatches.list(**given)]  # type: ignore[arg-type]  # the arguments are the test's parameters
 
     assert (ids(limit=3), ids(limit=3, before=2)) == ([4, 3, 2], [1])
     assert ids(states=[DispatchState.RUNNING]) == [1]

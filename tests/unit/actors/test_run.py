@@ -248,4 +248,4 @@ def test_a_command_is_checked_before_a_rule_goes_live(tmp_path: Path, program: s
 
 def test_a_timeout_has_a_default() -> None:
     """No program runs for ever: ten minutes unless the rule says otherwise."""
-    assert Run.options.model_validate({"command": ["x"]}).timeout == timedelta(minutes=10)  # type: ignore[attr-defined]
+    assert Run.options.model_validate({"command": ["x"]}).timeout == timedelta(minutes=10)  # type: ignore[attr-defined]  # options is declared as a model of any kind
