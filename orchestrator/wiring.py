@@ -5,6 +5,7 @@ It alone imports every room. Everything else gets what it needs as an argument.
 
 from __future__ import annotations
 
+import gc
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -179,6 +180,7 @@ class Service:
         try:
             for start in (self._start_listener, self._start_dispatcher, self._start_worker):
                 threads += start()
+            _spare_the_collector()
             self._scheduler.start()
             log.info("muleteer.started", roles=",".join(self._roles), home=str(self._muleteer.home))
             yield
@@ -256,6 +258,17 @@ class Service:
         if not worker.close(2 * _FAREWELL):
             log.warning("worker.stuck", next="left behind; it is tried again when its claim has run out")
             self.stuck = True
+
+
+def _spare_the_collector() -> None:
+    """Python's collector of garbage walks through all modules again and again while batches come and go.
+
+    What is there now stays; and a batch makes thousands of objects that refer to nothing else. Frames are stored up to
+    a fifth faster for it (tests/bench/ingest.py).
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
 
 
 def store_url(settings: Settings, home: Path) -> str:

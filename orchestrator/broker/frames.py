@@ -76,15 +76,16 @@ def _body_end(whole: bytes, start: int, headers: dict[str, str]) -> int:
 def _parse_head(head: bytes) -> tuple[str, dict[str, str]]:
     """The command and the headers; of a header that is repeated, the first counts. Nothing in them is refused."""
     lines = head.decode("utf-8", "surrogateescape").split("\n")
-    escaped = b"\\" in head
     headers: dict[str, str] = {}
     for line in lines[1:]:
         name, _, value = line.rstrip("\r").partition(":")
-        if escaped:
+        if "\\" in line:
             name, value = _unescape(name), _unescape(value)
         headers.setdefault(name, value)
     return lines[0].strip(), headers
 
 
 def _unescape(text: str) -> str:
+    if text.count("\\") == text.count("\\c"):  # an ActiveMQ message-id is full of colons, and has nothing else
+        return text.replace("\\c", ":")
     return _ESCAPED.sub(lambda sign: _MEANING.get(sign[1], sign[0]), text)

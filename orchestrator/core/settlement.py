@@ -34,6 +34,9 @@ class Place(NamedTuple):
     overtaken: str | None
 
 
+_FIRST: Final = Place(1, 1, None)
+
+
 def settle(events: Iterable[LifeEvent]) -> dict[str, Place]:
     """Place all known events of one DID.
 
@@ -41,6 +44,8 @@ def settle(events: Iterable[LifeEvent]) -> dict[str, Place]:
     another erase after an erase means that the name was created again.
     """
     ordered = sorted(events, key=_moment)
+    if len(ordered) == 1 and ordered[0].event_type != "open":  # as most are
+        return {ordered[0].key: _FIRST}
     places: dict[str, Place] = {}
     incarnation, generation = 1, 1
     standing_close: str | None = None

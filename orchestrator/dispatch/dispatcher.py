@@ -43,7 +43,10 @@ class Dispatcher:
     def step(self) -> None:
         """Judge what there is, then wait until something is committed. Raises StoreUnavailable."""
         heard = self._store.bells.heard(MESSAGES, RULES)
-        if self.judge_batch().judged == 0 and not self._stopping.is_set():
+        judged = self.judge_batch().judged
+        # After less than a whole batch nothing is left but what a bell has rung for since; an extra rule looks twice.
+        over = judged == 0 if self._extra else judged < _BATCH
+        if over and not self._stopping.is_set():
             self._store.bells.wait(MESSAGES, RULES, since=heard, timeout=_SAFETY_POLL)
 
     def stop(self) -> None:

@@ -28,6 +28,9 @@ log = structlog.get_logger()
 #: A look at the store without having been called, in seconds.
 _SAFETY_POLL = 5.0
 
+#: What was just started has the processor to itself for so long, in seconds, unless there is more to start.
+_BREATH = 0.05
+
 #: How long an outcome is held on to when muleteer is being stopped and the store is away. After that it is lost, and
 #: the dispatch is tried again when its claim has run out.
 _LAST_WAIT = timedelta(seconds=10)
@@ -64,9 +67,11 @@ class Worker:
     def step(self) -> None:
         """Claim what is due and there is room for; if there is nothing, wait. Raises StoreUnavailable."""
         heard = self._store.bells.heard(DISPATCHES)
-        if self.claim_and_start() == 0 and not self._stopping.is_set():
-            timeout = self._until_next() if self._free() else _SAFETY_POLL
-            self._store.bells.wait(DISPATCHES, since=heard, timeout=timeout)
+        started = self.claim_and_start()
+        if self._stopping.is_set() or (started and self._store.bells.wait(DISPATCHES, since=heard, timeout=_BREATH)):
+            return
+        timeout = self._until_next() if self._free() else _SAFETY_POLL
+        self._store.bells.wait(DISPATCHES, since=heard, timeout=timeout)
 
     def claim_and_start(self, only: Sequence[DispatchId] | None = None) -> int:
         """Claim due dispatches for the free threads, and start them. Returns how many. Raises StoreUnavailable."""

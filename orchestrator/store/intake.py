@@ -7,16 +7,16 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from pydantic_core import to_json
-from sqlalchemy import Connection, bindparam, func, insert, literal, select, text, update
+from sqlalchemy import Connection, bindparam, func, select, text, update
 
 from orchestrator.core.message import Rejection, count_of, identity, identity_of_rejected, read_body
 from orchestrator.core.settlement import LifeEvent, Place, settle
 from orchestrator.store.engine import Database, insert_many
-from orchestrator.store.journal import move
-from orchestrator.store.tables import Moment, Row, journal, messages
+from orchestrator.store.journal import move, record
+from orchestrator.store.tables import Row, messages
 from schemas.did import Did
 from schemas.event import LIFE_EVENTS, CatalogEvent
 from schemas.message import MessageState
@@ -97,9 +97,8 @@ def keep(
     places = _place(connection, new, now)
     places.update({key: places[key]._replace(overtaken=None) for key in settled & places.keys()})
     rows = _rows(new, places, again, origin, now, first_id=_next_id(connection))
-    if rows:
-        insert_many(connection, messages, rows)
-        _record_arrivals(connection, rows[0]["id"], origin, now)
+    insert_many(connection, messages, _COLUMNS, rows)
+    _record_arrivals(connection, rows, origin, now)
     _count_duplicates(connection, {key: count for key, count in again.items() if key in known})
     quarantined = sum(isinstance(item.event, Rejection) for item in new.values())
     return Intake(len(rows), again.total(), quarantined)
@@ -121,8 +120,9 @@ def _place(connection: Connection, new: Mapping[str, Read], now: datetime) -> di
     """Place the new events in their datasets' lives, and move those that were there and are placed anew."""
     lives: dict[Did, list[LifeEvent]] = {}
     for key, item in new.items():
-        if isinstance(item.event, CatalogEvent) and item.event.of_a_life and item.event.did is not None:
-            lives.setdefault(item.event.did, []).append(LifeEvent(key, item.event.event_type, item.event.created_at))
+        event = item.event
+        if isinstance(event, CatalogEvent) and event.of_a_life and event.did is not None:
+            lives.setdefault(event.did, []).append(LifeEvent(key, event.event_type, event.created_at))
     before = _earlier(connection, lives)
     for row in before.values():
         lives[Did(row["scope"], row["name"])].append(LifeEvent(row["identity"], row["event_type"], row["created_at"]))
@@ -188,7 +188,7 @@ def _rows(
     now: datetime,
     *,
     first_id: int,
-) -> list[Row]:
+) -> list[tuple[Any, ...]]:
     return [
         _row(id_, item, places.get(key), again.get(key, 0), origin, now)
         for id_, (key, item) in enumerate(new.items(), start=first_id)
@@ -200,40 +200,35 @@ _PENDING, _SUPERSEDED, _QUARANTINED = (
     state.value for state in (MessageState.PENDING, MessageState.SUPERSEDED, MessageState.QUARANTINED)
 )
 
+#: The order of the values in `_row`.
+_COLUMNS: Final = (
+    *("id", "identity", "state", "reason"),
+    *("event_type", "scope", "name", "created_at", "received_at", "origin", "duplicates", "incarnation", "generation"),
+    *("account", "bytes", "length", "events", "judged_revision", "headers", "body"),
+)
 
-def _row(id_: int, item: Read, place: Place | None, duplicates: int, origin: str, now: datetime) -> Row:
-    event = item.event
+_UNPLACED: Final = (None, None, None)
+
+
+def _row(id_: int, item: Read, place: Place | None, duplicates: int, origin: str, now: datetime) -> tuple[Any, ...]:
+    key, arrival, event = item
+    incarnation, generation, overtaken = place or _UNPLACED
     if isinstance(event, Rejection):
         state, reason, event = _QUARANTINED, event.reason, _NOTHING
-    elif place is not None and place.overtaken is not None and event.event_type == "close":
-        state, reason = _SUPERSEDED, place.overtaken
+    elif overtaken is not None and event.event_type == "close":
+        state, reason = _SUPERSEDED, overtaken
     else:
         state, reason = _PENDING, None
     scope, name = event.did or (None, None)
     payload = event.payload
     account = payload.get("account")
-    return {
-        "id": id_,
-        "identity": item.identity,
-        "state": state,
-        "event_type": event.event_type or None,
-        "scope": scope,
-        "name": name,
-        "created_at": event.created_at if event is not _NOTHING else None,
-        "received_at": now,
-        "origin": origin,
-        "reason": reason,
-        "duplicates": duplicates,
-        "incarnation": place.incarnation if place is not None else None,
-        "generation": place.generation if place is not None else None,
-        "account": account if isinstance(account, str) and len(account) <= _LONGEST_ACCOUNT else None,
-        "bytes": count_of(payload.get("bytes")),
-        "length": count_of(payload.get("length")),
-        "events": count_of(payload.get("events")),
-        "judged_revision": -1,
-        "headers": _dumped(item.arrival.headers),
-        "body": item.arrival.body,
-    }
+    return (
+        *(id_, key, state, reason, event.event_type or None, scope, name),
+        *(event.created_at if event is not _NOTHING else None, now, origin, duplicates, incarnation, generation),
+        account if isinstance(account, str) and len(account) <= _LONGEST_ACCOUNT else None,
+        *(count_of(payload.get("bytes")), count_of(payload.get("length")), count_of(payload.get("events"))),
+        *(-1, _dumped(arrival.headers), arrival.body),
+    )
 
 
 #: What was read from a frame that could not be read.
@@ -252,18 +247,11 @@ def _next_id(connection: Connection) -> int:
     return (connection.scalars(select(func.max(messages.c.id))).one() or 0) + 1
 
 
-def _record_arrivals(connection: Connection, first_id: int, origin: str, now: datetime) -> None:
-    """One journal row for each message from `first_id` on, written by the database itself."""
-    arrived = select(
-        literal(now, Moment()),
-        literal(origin),
-        literal("message"),
-        messages.c.id,
-        messages.c.state,
-        messages.c.reason,
-    ).where(messages.c.id >= first_id)
-    columns = ["at", "who", "subject", "subject_id", "to_state", "why"]
-    connection.execute(insert(journal).from_select(columns, arrived))
+def _record_arrivals(connection: Connection, rows: Sequence[tuple[Any, ...]], origin: str, now: datetime) -> None:
+    """A message that arrives as pending says all of it in its own row, and `Journal.of` reads it there."""
+    for id_, _, state, reason, *_ in rows:
+        if state != _PENDING:
+            record(connection, "message", [id_], None, state, who=origin, why=reason, at=now)
 
 
 _COUNT_AGAIN = (

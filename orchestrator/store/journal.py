@@ -1,4 +1,7 @@
-"""The journal: every change of a state, append-only; and the one function that changes states."""
+"""The journal: every change of a state, append-only; and the one function that changes states.
+
+A message's arrival is no change, and costs no row here: its own row keeps when and from where it came.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from orchestrator.core.states import DISPATCH, LAUNCH, MESSAGE, may_follow
 from orchestrator.core.states import Table as Transitions
 from orchestrator.store.engine import Database
 from orchestrator.store.tables import dispatches, journal, launches, messages
+from schemas.message import MessageState
 from schemas.views import JournalEntry
 
 _SUBJECTS: Final[dict[str, tuple[str, Transitions]]] = {
@@ -107,7 +111,10 @@ class Journal:
         """Everything that happened to one message, dispatch or launch, oldest first."""
         query = select(journal).where(journal.c.subject == subject, journal.c.subject_id == id_).order_by(journal.c.id)
         with self._database.read() as connection:
-            return [JournalEntry.model_validate(dict(row)) for row in connection.execute(query).mappings()]
+            changes = [JournalEntry.model_validate(dict(row)) for row in connection.execute(query).mappings()]
+            if subject == "message" and not (changes and changes[0].from_state is None):
+                changes = [*_arrival(connection, id_), *changes]
+        return changes
 
     def since(self, last: int, limit: int = 1000) -> list[tuple[int, JournalEntry]]:
         """What was written after the entry `last`, oldest first, each with its number."""
@@ -115,3 +122,12 @@ class Journal:
         with self._database.read() as connection:
             rows = [dict(row) for row in connection.execute(query).mappings()]
         return [(row["id"], JournalEntry.model_validate(row)) for row in rows]
+
+
+def _arrival(connection: Connection, id_: int) -> list[JournalEntry]:
+    """A message that arrived as pending has a row of its own that says so; only other arrivals are written twice."""
+    query = select(messages.c.received_at.label("at"), messages.c.origin.label("who")).where(messages.c.id == id_)
+    return [
+        JournalEntry(**row, subject="message", subject_id=id_, from_state=None, to_state=MessageState.PENDING, why=None)
+        for row in connection.execute(query).mappings()
+    ]

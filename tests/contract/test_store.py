@@ -19,6 +19,7 @@ from sqlalchemy.exc import DatabaseError
 from orchestrator.core.states import DISPATCH, LAUNCH, MESSAGE, may_follow
 from orchestrator.core.states import Table as Transitions
 from orchestrator.store.engine import Database
+from orchestrator.store.intake import Arrival
 from orchestrator.store.journal import move
 from orchestrator.store.launches import Intent
 from orchestrator.store.port import NotFound, StoreError, StoreUnavailable
@@ -212,7 +213,7 @@ def test_a_row_that_somebody_else_moved_first_is_left_alone(store: Store) -> Non
 def test_the_journal_has_one_row_for_each_change(store: Store) -> None:
     """When, who, from, to and why, in the order in which it happened; of one thing, or of everything since a number."""
     store.messages.take_in([frame(), frame(name="OTHER")], origin="broker", now=NOW)
-    store.messages.take_in([frame("open", at=later(1))], origin="broker", now=later(2))
+    store.messages.take_in([frame("open", at=later(1)), Arrival({}, b"?")], origin="broker", now=later(2))
 
     first = store.journal.of("message", 1)
 
@@ -221,16 +222,30 @@ def test_the_journal_has_one_row_for_each_change(store: Store) -> None:
         (later(2), "listener", "pending", "superseded"),
     ]
     everything = store.journal.since(0)
-    assert [number for number, _ in everything] == [1, 2, 3, 4]
-    assert store.journal.since(3) == everything[3:]
-    assert store.journal.since(0, limit=2) == everything[:2]
+    assert [(number, each.subject_id, each.to_state) for number, each in everything] == [
+        (1, 1, "superseded"),
+        (2, 4, "quarantined"),
+    ]
+    assert store.journal.since(1) == everything[1:]
+    assert store.journal.since(0, limit=1) == everything[:1]
     assert store.journal.of("message", 99) == store.journal.of("launch", 1) == []
+
+
+def test_an_arrival_is_the_first_entry_of_a_message_and_told_once(store: Store) -> None:
+    """Whether it arrived as pending, which its own row says, or as something else, which the journal says."""
+    store.messages.take_in([frame(), Arrival({}, b"?")], origin="inject", now=NOW)
+
+    def told(id_: int) -> list[tuple[Any, ...]]:
+        return [(each.at, each.who, each.from_state, each.to_state) for each in store.journal.of("message", id_)]
+
+    assert told(1) == [(NOW, "inject", None, "pending")]
+    assert told(2) == [(NOW, "inject", None, "quarantined")]
 
 
 @pytest.mark.parametrize("statement", [update(journal).values(who="nobody"), delete(journal)], ids=["UPDATE", "DELETE"])
 def test_the_database_itself_refuses_to_change_the_journal(store: Store, statement: Any) -> None:
     """What happened cannot be made not to have happened, not even by a defect of ours."""
-    store.messages.take_in([frame()], origin="broker", now=NOW)
+    store.messages.take_in([Arrival({}, b"?")], origin="broker", now=NOW)
     before = store.journal.since(0)
 
     with pytest.raises(DatabaseError, match="the journal is append-only"), store.database.write() as connection:
