@@ -41,5 +41,6 @@ class Launch:
                 message=order.message,
                 dispatch_id=order.dispatch_id,
                 key=launch_key(asked.workflow, order.dispatch_id),
+                rule=order.rule,
             )
         )

@@ -24,6 +24,8 @@ class DispatchState(StrEnum):
     FAILED = "failed"
     IN_DOUBT = "in_doubt"
     HELD = "held"
+    #: Its unique key is taken by another match.
+    REFUSED = "refused"
     CANCELLED = "cancelled"
 
 
@@ -56,6 +58,10 @@ class Dispatch(BaseModel):
     reason: str | None
     created_at: datetime
     updated_at: datetime
+    #: As its rule said when it matched.
+    priority: int = 0
+    rule_group: str | None = None
+    unique_key: str | None = None
 
 
 class AttemptOutcome(StrEnum):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-from typing import Any, NewType
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any, Literal, NewType, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_serializer, model_validator
 
-from schemas.durations import Duration
+from schemas.durations import Duration, format_duration
 from schemas.event import event_name
 
 RuleVersionId = NewType("RuleVersionId", int)
@@ -59,10 +60,91 @@ class Action(BaseModel):
         return document
 
 
+class RunSelection(BaseModel):
+    """Which detector runs: numbers (59641), ranges (`59641..60000`, `60000..`), and files of them.
+
+    Files are read when the rule is applied, and become part of that version of it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    include: tuple[int | str, ...] = Field(default=(), description="only these; empty: all")
+    include_file: str | None = Field(default=None, description="a file of runs, beside the rules file")
+    exclude: tuple[int | str, ...] = Field(default=(), description="and never these")
+    exclude_file: str | None = Field(default=None, description="a file of runs, beside the rules file")
+
+    @field_validator("include", "exclude", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: object) -> object:
+        return (value,) if isinstance(value, str | int) else value
+
+
+class RunValue(BaseModel):
+    """A value for a range of runs, both ends within."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, coerce_numbers_to_str=True)
+
+    first: int = Field(default=0, ge=0, alias="from", description="the first run")
+    last: int | None = Field(default=None, ge=0, alias="to", description="the last run; open if it is left out")
+    value: str
+
+    @model_validator(mode="after")
+    def _ends_after_it_begins(self) -> Self:
+        if self.last is not None and self.last < self.first:
+            raise ValueError(f"the runs from {self.first} to {self.last} end before they begin")
+        return self
+
+
+class Pace(BaseModel):
+    """So many in a span of time, written `50 per 10m`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    count: int = Field(ge=1)
+    span: Duration
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_words(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        count, per, span = value.partition(" per ")
+        if not per or not count.strip().isdecimal():
+            raise ValueError(f"{value!r} is not a pace such as 50 per 10m")
+        return {"count": int(count), "span": span.strip()}
+
+    @model_serializer
+    def _as_words(self) -> str:
+        return f"{self.count} per {format_duration(self.span)}"
+
+
+class Order(StrEnum):
+    """What is started first, when not everything may be."""
+
+    OLDEST = "oldest"
+    NEWEST = "newest"
+
+
+class Limits(BaseModel):
+    """How much may go on at once, how fast it may start, and when it stops by itself."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    running: int | None = Field(default=None, ge=0, description="dispatches and launches that go on at the same time")
+    pace: Pace | None = Field(default=None, description="starts in a span of time: 50 per 10m")
+    order: Order = Field(default=Order.OLDEST, description="what is started first: oldest or newest")
+    failures: int | None = Field(default=None, ge=1, description="so many failures in a row suspend the rule")
+
+
+#: What a message's value must be: one item or a list of them. `core.conditions` says what an item may be.
+ConditionItems = tuple[bool | int | float | str, ...]
+
+
 class Rule(BaseModel):
     """Which events start which actions.
 
-    Source of the fields: the production notes' `dispatch --rule --actor --regex --scope --event`.
+    Source of the fields: the production notes' `dispatch --rule --actor --regex --scope --event`, and the columns of
+    the original donkey's watch file (prescale, count, enable, priority).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
@@ -70,9 +152,33 @@ class Rule(BaseModel):
     name: str = Field(pattern=_NAME, description="unique; letters, digits, `.`, `_` and `-`")
     description: str = ""
     enabled: bool = True
+    group: str | None = Field(default=None, pattern=_NAME, description="rules of one group share caps")
+    priority: int = Field(default=0, ge=-1000, le=1000, description="higher is started first")
     on: tuple[str, ...] = Field(default=("close",), min_length=1, description="event or events, in either spelling")
-    scope: tuple[str, ...] = Field(default=("*",), min_length=1, description="scope or scopes; `*`, `?` and `[...]`")
+    scope: tuple[str, ...] = Field(
+        default=("*",), min_length=1, description="scope or scopes; `*`, `?` and `[...]`; `!` before one excludes it"
+    )
     pattern: str = Field(default=".*", description="RE2 pattern on the whole dataset name; named groups are captured")
+    search: bool = Field(default=False, description="the pattern may match anywhere in the name")
+    where: dict[str, ConditionItems] = Field(
+        default={},
+        description="conditions: account, bytes, length, events, created_at, run; `event.KEY` for a key of the event; "
+        "any other name is a key of the catalog's metadata",
+    )
+    runs: RunSelection = RunSelection()
+    prescale: int = Field(default=1, ge=1, description="carry out the first of every so many matches")
+    values: dict[str, str | tuple[RunValue, ...]] = Field(
+        default={}, description="more values for templates: a template, or a list of values for ranges of runs"
+    )
+    unique: str | None = Field(
+        default=None, min_length=1, description="a template: of all matches that give the same text, one is carried out"
+    )
+    limits: Limits = Limits()
+    unmatched: Literal["pending", "dropped"] | None = Field(
+        default=None,
+        description="what becomes of a message that event, scope and pattern want but another clause refuses, if no "
+        "rule matches it; else the policy of its event",
+    )
     actions: tuple[Action, ...] = Field(min_length=1)
 
     @field_validator("on", "scope", mode="before")
@@ -85,9 +191,30 @@ class Rule(BaseModel):
     def _in_rucio_spelling(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(dict.fromkeys(event_name(word) for word in value))
 
+    @field_validator("where", mode="before")
+    @classmethod
+    def _items(cls, value: object) -> object:
+        if not isinstance(value, dict):
+            return value
+        return {key: items if isinstance(items, list | tuple) else (items,) for key, items in value.items()}
+
+    @field_validator("values", mode="before")
+    @classmethod
+    def _numbers_are_texts(cls, value: object) -> object:
+        if not isinstance(value, dict):
+            return value
+        return value | {key: str(item) for key, item in value.items() if type(item) in (int, float)}
+
     def document(self) -> dict[str, Any]:
         """The rule as JSON values, canonical: equal rules give equal documents."""
-        return self.model_dump(mode="json")
+        return self.model_dump(mode="json", by_alias=True)
+
+    def as_written(self) -> dict[str, Any]:
+        """The rule as a person would write it: what is as by default is left out, and one item stands for itself."""
+        written = self.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+        for place, keys in ((written, ("on", "scope")), (written.get("where", {}), tuple(written.get("where", {})))):
+            place.update({key: place[key][0] for key in keys if key in place and len(place[key]) == 1})
+        return written
 
 
 class RuleFile(BaseModel):
@@ -110,4 +237,8 @@ class RuleVersion(BaseModel):
     since_revision: int
     #: The revision that replaced it; None while it is in force.
     until_revision: int | None
+    #: Who brought it, why and when; None for what is older than these columns.
+    author: str | None = None
+    reason: str | None = None
+    at: datetime | None = None
     rule: Rule

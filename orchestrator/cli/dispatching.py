@@ -97,7 +97,12 @@ def _judge_all(muleteer: Muleteer, extra: RuleVersion | None) -> list[DispatchId
     last: MessageId | None = MessageId(0)
     while last is not None:
         done = muleteer.store.dispatches.judge(
-            rules.judge, revision=revision, now=utc_now(), limit=200, again_after=last
+            rules.judge,
+            revision=revision,
+            now=utc_now(),
+            limit=200,
+            again_after=last,
+            payloads=rules.needs_payload,
         )
         last = done.last
         judged, dropped, dispatched = judged + done.judged, dropped + done.dropped, dispatched + done.dispatched

@@ -91,6 +91,8 @@ class LaunchRequest:
     dispatch_id: DispatchId
     #: Two requests with one key are one launch.
     key: str
+    #: The rule that asks for it.
+    rule: str
 
 
 class Launching(Protocol):

@@ -19,15 +19,21 @@ class PatternError(ValueError):
 
 
 class Pattern:
-    """One pattern, matched against a whole name."""
+    """One pattern, matched against a whole name, or with `search` anywhere in it."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, *, search: bool = False) -> None:
         """Raises PatternError."""
         self.text = text
+        self._search = search
         try:
             self._compiled = re2.compile(text, _OPTIONS)
         except re2.error as error:
             raise PatternError(_explain(text, error)) from None
+
+    @property
+    def whole(self) -> str:
+        """A pattern that matches whole names alone, and the same ones."""
+        return f"(?s:.*)(?:{self.text})(?s:.*)" if self._search else self.text
 
     @property
     def groups(self) -> Sequence[str]:
@@ -36,7 +42,7 @@ class Pattern:
 
     def captures(self, name: str) -> dict[str, str] | None:
         """What the named groups captured, an empty text for a group that took no part; None if it does not match."""
-        match = self._compiled.fullmatch(name)
+        match = self._compiled.search(name) if self._search else self._compiled.fullmatch(name)
         if match is None:
             return None
         return {group: value or "" for group, value in match.groupdict().items()}
@@ -73,7 +79,7 @@ def _compile(patterns: Sequence[Pattern]) -> Any:
     compiled = re2.Set.FullMatchSet(options)
     try:
         for pattern in patterns:
-            compiled.Add(pattern.text)
+            compiled.Add(pattern.whole)
         compiled.Add("(?s).*")
         compiled.Compile()
     except re2.error:

@@ -26,13 +26,15 @@ MESSAGE: Table = {
 }
 
 DISPATCH: Table = {
-    D.READY: frozenset({D.RUNNING, D.HELD, D.CANCELLED}),
+    D.READY: frozenset({D.RUNNING, D.HELD, D.REFUSED, D.CANCELLED}),
     # back to ready is a retry; in_doubt is a worker that vanished
     D.RUNNING: frozenset({D.DONE, D.WAITING, D.FAILED, D.READY, D.IN_DOUBT}),
     D.WAITING: frozenset({D.RUNNING, D.HELD, D.CANCELLED}),
     D.IN_DOUBT: frozenset({D.READY, D.FAILED}),
     D.FAILED: frozenset({D.READY, D.CANCELLED}),
     D.HELD: frozenset({D.READY, D.CANCELLED}),
+    # forced: a person let it take the key from the one that has it
+    D.REFUSED: frozenset({D.READY, D.CANCELLED}),
     D.DONE: frozenset(),
     D.CANCELLED: frozenset(),
 }

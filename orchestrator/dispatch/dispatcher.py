@@ -70,7 +70,12 @@ class Dispatcher:
 
     def _judge(self, rules: RuleSet, again_after: MessageId | None) -> Judged:
         return self._store.dispatches.judge(
-            rules.judge, revision=rules.revision, now=self._clock(), limit=_BATCH, again_after=again_after
+            rules.judge,
+            revision=rules.revision,
+            now=self._clock(),
+            limit=_BATCH,
+            again_after=again_after,
+            payloads=rules.needs_payload,
         )
 
     def _rules_in_force(self) -> RuleSet:

@@ -105,6 +105,8 @@ class Launcher:
             outputs=outputs,
             engine=self._engine.identity,
             steps=[StepProgress(name=step.name, state=StepState.WAITING) for step in steps],
+            rule=request.rule,
+            source=message.did,
         )
         return intent, submission
 

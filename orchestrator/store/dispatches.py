@@ -11,18 +11,19 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Select, func, insert, or_, select, update
 
 from orchestrator.core.actor import Order, Trace
+from orchestrator.core.clauses import Facts
 from orchestrator.core.dispatch import Next, after_silence
 from orchestrator.core.matching import Verdict
 from orchestrator.store.engine import Database
 from orchestrator.store.journal import MOST_PARAMETERS, move, without_nul
-from orchestrator.store.judging import is_pending, pending_messages, settle_messages, write_dispatches
+from orchestrator.store.judging import is_pending, pending_messages, write_down
 from orchestrator.store.messages import detail_of, whole_columns
 from orchestrator.store.port import NotFound
 from orchestrator.store.rules import current_revision
-from orchestrator.store.signals import DISPATCHES
+from orchestrator.store.signals import DISPATCHES, FACTS
 from orchestrator.store.tables import Row, attempts, dispatches, messages
 from schemas.dispatch import Attempt, AttemptOutcome, Dispatch, DispatchId, DispatchState
-from schemas.message import Message, MessageId, MessageState
+from schemas.message import MessageId, MessageState
 from schemas.rule import Retry
 
 _DUE = (DispatchState.READY, DispatchState.WAITING)
@@ -62,17 +63,18 @@ class Dispatches:
 
     def judge(
         self,
-        judge: Callable[[Message], Verdict],
+        judge: Callable[[Facts], Verdict],
         *,
         revision: int,
         now: datetime,
         limit: int,
         again_after: MessageId | None = None,
+        payloads: bool = False,
     ) -> Judged:
         """Judge pending messages and write down what follows, in one transaction.
 
         Those not yet judged at this `revision` come up; with `again_after`, every pending one after that id does.
-        `judge` must be pure: it is called within the transaction.
+        `judge` must be pure: it is called within the transaction. With `payloads` it gets those of the events too.
 
         Does nothing if other rules came into force meanwhile: the caller judges by theirs then.
 
@@ -81,20 +83,18 @@ class Dispatches:
         """
         if not self._any_pending(revision, again_after):
             return Judged()
-        with self._database.write(DISPATCHES) as connection:
+        with self._database.write(DISPATCHES, FACTS) as connection:
             if again_after is None and current_revision(connection) != revision:
                 return Judged()
-            batch = pending_messages(connection, revision, limit, again_after)
-            verdicts = [(message, judge(message)) for message in batch]
-            settle_messages(connection, verdicts, revision, now)
-            written = write_dispatches(connection, verdicts, now)
-        states = [verdict.state for _, verdict in verdicts]
+            batch = pending_messages(connection, revision, limit, again_after, payloads=payloads)
+            verdicts = [(facts.message, judge(facts)) for facts in batch]
+            written, states = write_down(connection, verdicts, revision, now)
         return Judged(
             judged=len(batch),
             dispatched=states.count(MessageState.DISPATCHED),
             dropped=states.count(MessageState.DROPPED),
             dispatches=tuple(written),
-            last=max((message.id for message in batch), default=None),
+            last=max((facts.message.id for facts in batch), default=None),
         )
 
     def _any_pending(self, revision: int, again_after: MessageId | None) -> bool:

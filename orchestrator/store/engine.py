@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -183,7 +184,8 @@ def _sqlite(url: URL) -> Engine:
         # that starts with WITH would be committed at once. So it is told to keep its hands off, and `_begin` decides.
         connection.isolation_level = None
         # names of datasets count letter by letter, in LIKE as well
-        pragmas = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "temp_store=MEMORY")
+        _use_wal(connection)
+        pragmas = ("synchronous=FULL", "foreign_keys=ON", "temp_store=MEMORY")
         for pragma in (*pragmas, "case_sensitive_like=ON"):
             connection.execute(f"PRAGMA {pragma}")
 
@@ -194,6 +196,19 @@ def _sqlite(url: URL) -> Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
     return engine
+
+
+def _use_wal(connection: sqlite3.Connection) -> None:
+    """For a change of journal mode SQLite does not wait its turn, and two processes may begin a new store together."""
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
 
 
 def _postgresql(url: URL) -> Engine:

@@ -14,7 +14,9 @@ from orchestrator.core.states import LAUNCH, final
 from orchestrator.store.engine import Database
 from orchestrator.store.journal import move, record
 from orchestrator.store.port import NotFound
+from orchestrator.store.restraints import write_products
 from orchestrator.store.tables import Row, launches
+from schemas.did import Did
 from schemas.dispatch import DispatchId
 from schemas.launch import Launch, LaunchId, LaunchState, StepProgress
 
@@ -35,6 +37,9 @@ class Intent:
     outputs: Mapping[str, str]
     engine: str
     steps: Sequence[StepProgress]
+    #: The rule that asked for it, and the dataset that it asked about.
+    rule: str | None = None
+    source: Did | None = None
 
 
 class Launches:
@@ -63,6 +68,8 @@ class Launches:
             with self._database.write() as connection:
                 id_ = connection.scalars(insert(launches).values(row).returning(launches.c.id)).one()
                 record(connection, "launch", [id_], None, LaunchState.PREPARED, who=who, why=intent.name, at=now)
+                outputs = [Did.parse(output) for output in intent.outputs]
+                write_products(connection, id_, outputs, intent.rule, intent.source)
         except IntegrityError:
             return self.by_key(intent.key)
         return self.get(LaunchId(id_))

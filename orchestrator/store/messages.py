@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -15,7 +15,7 @@ from sqlalchemy import (
     select,
 )
 
-from orchestrator.core.message import Rejection
+from orchestrator.core.message import Rejection, read_body
 from orchestrator.store.engine import Database
 from orchestrator.store.intake import (
     Arrival,
@@ -182,6 +182,12 @@ def detail_of(row: Row) -> MessageDetail:
 def message_of(row: Row) -> Message:
     """A row without headers and body, as a model."""
     return Message.model_construct(**{**row, "state": MessageState(row["state"])})
+
+
+def payload_of(body: bytes) -> Mapping[str, Any]:
+    """What the event carries."""
+    event = read_body(body)
+    return {} if isinstance(event, Rejection) else event.payload
 
 
 def shown_columns() -> list[Any]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, func, insert, select, text, update
+from sqlalchemy import Connection, and_, func, insert, or_, select, text, update
 
 from orchestrator.store.engine import Database
 from orchestrator.store.journal import record
@@ -52,6 +52,14 @@ class Rules:
             revision = current_revision(connection)
             return revision, [_version(dict(row)) for row in connection.execute(query).mappings()]
 
+    def at(self, revision: int) -> list[RuleVersion]:
+        """The rules that were in force at a revision, by name."""
+        then = (rule_versions.c.since_revision <= revision, rule_versions.c.until_revision > revision)
+        still = (rule_versions.c.since_revision <= revision, rule_versions.c.until_revision.is_(None))
+        query = select(rule_versions).where(or_(and_(*then), and_(*still))).order_by(rule_versions.c.name)
+        with self._database.read() as connection:
+            return [_version(dict(row)) for row in connection.execute(query).mappings()]
+
     def apply(self, rules: Sequence[Rule], *, prune: bool, who: str, now: datetime) -> Change:
         """Put rules in force, all or nothing. A rule that is in force already, word for word, is left alone.
 
@@ -62,7 +70,9 @@ class Rules:
             current = {row["name"]: row for row in _current(connection)}
             wanted = {rule.name: json.dumps(rule.document(), sort_keys=True) for rule in rules}
             added = [name for name in wanted if name not in current]
-            changed = [name for name in wanted if name in current and current[name]["document"] != wanted[name]]
+            # as rules, not as text: an older version of the program wrote fewer fields
+            stood = {name: Rule.model_validate_json(row["document"]) for name, row in current.items() if name in wanted}
+            changed = [rule.name for rule in rules if rule.name in stood and stood[rule.name] != rule]
             removed = [name for name in current if name not in wanted] if prune else []
             unchanged = [name for name in wanted if name not in added and name not in changed]
             revision = current_revision(connection) + (1 if added or changed or removed else 0)
@@ -127,5 +137,8 @@ def _version(row: Row) -> RuleVersion:
         version=row["version"],
         since_revision=row["since_revision"],
         until_revision=row["until_revision"],
+        author=row["author"],
+        reason=row["reason"],
+        at=row["at"],
         rule=Rule.model_validate_json(row["document"]),
     )

@@ -11,6 +11,7 @@ from collections import Counter
 MESSAGES = "messages"
 RULES = "rules"
 DISPATCHES = "dispatches"
+FACTS = "facts"
 
 
 class Bells:

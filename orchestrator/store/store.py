@@ -10,6 +10,7 @@ from sqlalchemy import Column, Table, func, select
 from orchestrator.store import schema
 from orchestrator.store.dispatches import Dispatches
 from orchestrator.store.engine import Database
+from orchestrator.store.facts import FactStore
 from orchestrator.store.journal import Journal
 from orchestrator.store.launches import Launches
 from orchestrator.store.messages import Messages
@@ -32,6 +33,7 @@ class Store:
     dispatches: Dispatches
     launches: Launches
     journal: Journal
+    facts: FactStore
 
     @classmethod
     def open(cls, url: str) -> Self:
@@ -58,6 +60,7 @@ class Store:
             Dispatches(database),
             Launches(database),
             Journal(database),
+            FactStore(database),
         )
 
     @property

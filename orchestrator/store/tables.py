@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
     DateTime,
     Dialect,
@@ -107,6 +108,9 @@ rule_versions = Table(
     Column("document", Text, nullable=False),
     Column("since_revision", Integer, nullable=False),
     Column("until_revision", Integer),
+    Column("author", Text),
+    Column("reason", Text),
+    Column("at", Moment),
     UniqueConstraint("name", "version"),
     _partial("uq_rule_versions_in_force", "name", where="until_revision IS NULL", unique=True),
 )
@@ -133,8 +137,14 @@ dispatches = Table(
     Column("reason", Text),
     Column("created_at", Moment, nullable=False),
     Column("updated_at", Moment, nullable=False),
+    # as the rule said when it matched: what is claimed first, and whose caps count
+    Column("priority", Integer, nullable=False, server_default="0"),
+    Column("rule_group", Text),
+    # what no other match may carry out; see `guards`
+    Column("unique_key", String(400)),
     UniqueConstraint("message_id", "rule", "action"),
     Index("ix_dispatches_state", "state", "id"),
+    Index("ix_dispatches_rule", "rule", "state", "id"),
 )
 
 attempts = Table(
@@ -150,6 +160,73 @@ attempts = Table(
     Column("exit_code", Integer),
     Column("stdout", Text),
     Column("stderr", Text),
+    Index("ix_attempts_started", "started_at"),
+)
+
+#: Which of a rule's matches were let through by its prescale, counted from 1.
+prescales = Table(
+    "prescales",
+    metadata,
+    Column("message_id", _Id, ForeignKey("messages.id"), primary_key=True),
+    Column("rule", String(100), primary_key=True),
+    Column("number", Integer, nullable=False),
+    Column("taken", Boolean, nullable=False),
+    UniqueConstraint("rule", "number"),
+)
+
+#: Near misses: a rule's pattern wanted the message, and one other clause did not.
+near_misses = Table(
+    "near_misses",
+    metadata,
+    Column("message_id", _Id, ForeignKey("messages.id"), primary_key=True),
+    Column("rule", String(100), primary_key=True),
+    Column("revision", Integer, nullable=False),
+    Column("clause", String(100), nullable=False),
+    Index("ix_near_misses_clause", "clause", "message_id"),
+)
+
+#: One row for each unique key that a match has taken.
+guards = Table(
+    "guards",
+    metadata,
+    Column("key", String(400), primary_key=True),
+    Column("message_id", _Id, ForeignKey("messages.id"), nullable=False),
+    Column("rule", String(100), nullable=False),
+    Column("dispatch_id", _Id, ForeignKey("dispatches.id"), nullable=False),
+    Column("at", Moment, nullable=False),
+)
+
+#: What stands still because a person or a circuit breaker said so: everything, a group, a rule.
+suspensions = Table(
+    "suspensions",
+    metadata,
+    Column("kind", String(16), primary_key=True),
+    Column("name", String(100), primary_key=True),
+    Column("who", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("at", Moment, nullable=False),
+)
+
+#: How many dispatches of a rule have failed in a row.
+streaks = Table(
+    "streaks",
+    metadata,
+    Column("rule", String(100), primary_key=True),
+    Column("failures", Integer, nullable=False),
+)
+
+#: What the catalog said about a message's dataset, for rules that ask for it.
+facts = Table(
+    "facts",
+    metadata,
+    Column("message_id", _Id, ForeignKey("messages.id"), primary_key=True),
+    Column("state", String(16), nullable=False),
+    Column("tries", Integer, nullable=False),
+    Column("not_before", Moment),
+    Column("document", Text),
+    Column("reason", Text),
+    Column("updated_at", Moment, nullable=False),
+    Index("ix_facts_state", "state", "not_before"),
 )
 
 launches = Table(
@@ -172,6 +249,79 @@ launches = Table(
     Column("updated_at", Moment, nullable=False),
     Index("ix_launches_state", "state", "id"),
     Index("ix_launches_dispatch", "dispatch_id"),
+)
+
+#: The datasets that launches make, with every rule that had a part in it.
+products = Table(
+    "products",
+    metadata,
+    Column("launch_id", _Id, ForeignKey("launches.id"), primary_key=True),
+    Column("scope", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("rules", Text, nullable=False),
+    Index("ix_products_did", "scope", "name"),
+)
+
+#: Waiting rooms: one for each key of a rule that joins datasets.
+rooms = Table(
+    "rooms",
+    metadata,
+    Column("id", _Id, primary_key=True, autoincrement=True),
+    Column("rule", String(100), nullable=False),
+    Column("key", String(400), nullable=False),
+    # a new one for what comes late, if the rule wants that
+    Column("round", Integer, nullable=False),
+    Column("rule_version_id", _Id, ForeignKey("rule_versions.id"), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("opened_at", Moment, nullable=False),
+    Column("deadline", Moment),
+    Column("closed_at", Moment),
+    Column("reason", Text),
+    UniqueConstraint("rule", "key", "round"),
+    Index("ix_rooms_state", "state", "deadline"),
+)
+
+room_members = Table(
+    "room_members",
+    metadata,
+    Column("room_id", _Id, ForeignKey("rooms.id"), primary_key=True),
+    Column("slot", String(100), primary_key=True),
+    Column("message_id", _Id, ForeignKey("messages.id"), primary_key=True),
+    Column("at", Moment, nullable=False),
+    # when and why it no longer counts: its dataset was opened again
+    Column("left_at", Moment),
+    Index("ix_room_members_message", "message_id"),
+)
+
+#: Members that a person has declared unnecessary.
+waivers = Table(
+    "waivers",
+    metadata,
+    Column("room_id", _Id, ForeignKey("rooms.id"), primary_key=True),
+    Column("slot", String(100), primary_key=True),
+    Column("who", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("at", Moment, nullable=False),
+)
+
+#: Histories sent through the rules again.
+replays = Table(
+    "replays",
+    metadata,
+    Column("id", _Id, primary_key=True, autoincrement=True),
+    Column("document", Text, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("who", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    # the last message looked at, and the last to be looked at
+    Column("position", _Id, nullable=False),
+    Column("until", _Id, nullable=False),
+    Column("looked_at", Integer, nullable=False),
+    Column("matched", Integer, nullable=False),
+    Column("written", Integer, nullable=False),
+    Column("refused", Integer, nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Column("updated_at", Moment, nullable=False),
 )
 
 journal = Table(

@@ -9,13 +9,14 @@ from datetime import datetime, timedelta
 import pytest
 
 from orchestrator.core.actor import Trace
+from orchestrator.core.clauses import Facts
 from orchestrator.core.dispatch import Next
 from orchestrator.core.matching import RuleSet, Verdict
 from orchestrator.store.dispatches import Claim, Judged
 from orchestrator.store.port import NotFound
 from orchestrator.store.store import Store
 from schemas.dispatch import AttemptOutcome, DispatchId, DispatchState
-from schemas.message import Message, MessageId, MessageState
+from schemas.message import MessageId, MessageState
 from schemas.rule import Rule
 from tests.unit.making import NOW, UNMATCHED, frame, later, rule
 
@@ -162,10 +163,10 @@ def test_a_judge_that_fails_changes_nothing(store: Store) -> None:
     judging = RuleSet(1, store.rules.in_force()[1], UNMATCHED)
     before = store.journal.since(0)
 
-    def failing(message: Message) -> Verdict:
-        if message.id == 3:
+    def failing(facts: Facts) -> Verdict:
+        if facts.message.id == 3:
             raise ZeroDivisionError
-        return judging.judge(message)
+        return judging.judge(facts)
 
     with pytest.raises(ZeroDivisionError):
         store.dispatches.judge(failing, revision=1, now=NOW, limit=10)

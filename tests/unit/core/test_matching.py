@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from orchestrator.core.matching import MESSAGE_VARIABLES, RuleSet, variables
+from orchestrator.core.clauses import Facts
+from orchestrator.core.matching import RuleSet
+from orchestrator.core.values import MESSAGE_VARIABLES, variables
 from schemas.message import MessageState
 from schemas.rule import Rule
 from tests.unit.making import NAME, NOW, UNMATCHED, message, rule, version
@@ -19,12 +21,12 @@ def rules(*given: Rule) -> RuleSet:
 
 
 def matched(of: RuleSet, **changes: object) -> Sequence[str]:
-    return [match.version.rule.name for match in of.judge(message(**changes)).matches]
+    return [match.version.rule.name for match in of.judge(Facts(message(**changes))).matches]
 
 
 def test_every_rule_that_matches_fires() -> None:
     """A message starts the actions of all rules that want it, and its reason names them."""
-    verdict = rules(rule("all"), rule("none", "nothing"), rule("raw", RAW)).judge(message())
+    verdict = rules(rule("all"), rule("none", "nothing"), rule("raw", RAW)).judge(Facts(message()))
 
     assert verdict.state is MessageState.DISPATCHED
     assert verdict.reason == "matched by all, raw"
@@ -61,7 +63,7 @@ def test_a_rule_wants_a_message_by_event_scope_and_name(fields: dict[str, object
 )
 def test_what_no_rule_wants_follows_the_policy_of_its_event(event: str, state: MessageState) -> None:
     """From the production notes: a close waits for a rule that wants it, anything else is put away."""
-    verdict = rules(rule("other", "nothing")).judge(message(event_type=event))
+    verdict = rules(rule("other", "nothing")).judge(Facts(message(event_type=event)))
 
     assert (verdict.state, verdict.matches) == (state, ())
     assert verdict.reason == "no rule matched (of 1 at revision 5)"
@@ -72,9 +74,9 @@ def test_the_policy_can_be_set() -> None:
     policy = {"close": MessageState.DROPPED, "*": MessageState.PENDING}
     judging = RuleSet(1, [], policy)
 
-    assert judging.judge(message()).state is MessageState.DROPPED
-    assert judging.judge(message(event_type="open")).state is MessageState.PENDING
-    assert RuleSet(1, [], {}).judge(message()).state is MessageState.DROPPED
+    assert judging.judge(Facts(message())).state is MessageState.DROPPED
+    assert judging.judge(Facts(message(event_type="open"))).state is MessageState.PENDING
+    assert RuleSet(1, [], {}).judge(Facts(message())).state is MessageState.DROPPED
 
 
 def test_each_action_of_a_match_is_planned_with_its_templates_filled_in() -> None:
@@ -86,7 +88,7 @@ def test_each_action_of_a_match_is_planned_with_its_templates_filled_in() -> Non
         {"run": {"command": ["x.sh", "{did}", "{run:d}"], "nice": 5}, "retry": {"attempts": 7}},
     )
 
-    (match,) = rules(wants).judge(message()).matches
+    (match,) = rules(wants).judge(Facts(message())).matches
 
     assert [(each.action, each.actor) for each in match.planned] == [(0, "launch"), (1, "run")]
     assert match.planned[0].options == {"workflow": "calorimeter", "parameters": {"run": "00021615"}}
@@ -106,6 +108,10 @@ def test_a_template_knows_the_message_and_what_was_captured() -> None:
         "created_at": NOW.isoformat(),
         "message_id": "7",
         "generation": "1",
+        "account": "",
+        "bytes": "3900",
+        "length": "3",
+        "events": "123",
     }
     assert known.keys() == MESSAGE_VARIABLES
     assert variables(message(), {"name": "short"})["name"] == "short"
@@ -113,19 +119,20 @@ def test_a_template_knows_the_message_and_what_was_captured() -> None:
 
 def test_a_name_that_is_a_template_stays_a_name() -> None:
     """What comes from the catalog is filled in and never read as a template again."""
-    (match,) = rules(rule("all", ".*", {"run": {"command": ["{name}"]}})).judge(message(name="{scope}{")).matches
+    (match,) = rules(rule("all", ".*", {"run": {"command": ["{name}"]}})).judge(Facts(message(name="{scope}{"))).matches
 
     assert match.planned[0].options == {"command": ["{scope}{"]}
 
 
 def test_a_message_that_cannot_fill_a_template_waits_for_the_rule_to_be_mended() -> None:
-    """A rule that asks for a number where the name has none stops neither the dispatcher nor other messages."""
+    """A rule that asks for a number where the name has none stops neither the dispatcher nor the other rules."""
     numbered = rule("numbered", r"(?P<run>.+)", {"run": {"command": ["{run:08d}"]}})
 
-    verdict = rules(rule("all"), numbered).judge(message(name="not-a-number"))
+    verdict = rules(rule("all"), numbered).judge(Facts(message(name="not-a-number")))
 
-    assert (verdict.state, verdict.matches) == (MessageState.PENDING, ())
-    assert "numbered" in verdict.reason
+    assert verdict.state is MessageState.PENDING
+    assert [match.version.rule.name for match in verdict.matches] == ["all"]
+    assert verdict.reason.startswith("matched by all; waits for a rule to be mended: rule numbered: ")
     assert "run is 'not-a-number', not the number" in verdict.reason
 
 

@@ -1,0 +1,112 @@
+"""The values that a rule's templates may use: what is known of the message, what was captured, what the rule adds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Final
+
+from orchestrator.core.clauses import METADATA_PREFIX, Facts, run_of
+from orchestrator.core.patterns import Pattern
+from orchestrator.core.runs import overlapping
+from orchestrator.core.templates import TemplateError, fields, fill
+from schemas.message import Message
+from schemas.rule import Rule, RunValue
+
+#: The names that every template of a rule may use, beside the groups of its pattern and its own values.
+MESSAGE_VARIABLES: Final = frozenset(
+    {"event", "scope", "name", "did", "created_at", "message_id", "generation", "account", "bytes", "length", "events"}
+)
+
+
+def variables(message: Message, captured: Mapping[str, str]) -> dict[str, str]:
+    """What is known of the message, and the captured groups over it. What is not known is an empty text."""
+    return {
+        "event": message.event_type or "",
+        "scope": message.scope or "",
+        "name": message.name or "",
+        "did": str(message.did) if message.did else "",
+        "created_at": message.created_at.isoformat() if message.created_at else "",
+        "message_id": str(message.id),
+        "generation": str(message.generation or ""),
+        "account": message.account or "",
+        "bytes": _number(message.bytes),
+        "length": _number(message.length),
+        "events": _number(message.events),
+        **captured,
+    }
+
+
+def values_of(rule: Rule, facts: Facts, captured: Mapping[str, str]) -> dict[str, str]:
+    """All values for the templates of a rule that matched; its own ones in the order in which they are written.
+
+    Raises:
+        TemplateError: a value cannot be filled in, or no range of it holds this run.
+    """
+    values = variables(facts.message, captured)
+    run = run_of(facts, captured)
+    if isinstance(run, int):
+        values.setdefault("run", str(run))
+    for key, item in (facts.metadata or {}).items():
+        values.setdefault(METADATA_PREFIX + key, "" if item is None else str(item))
+    for name, value in rule.values.items():
+        if isinstance(value, str):
+            values[name] = fill(value, values)
+        else:
+            values[name] = fill(_at_run(name, value, run if isinstance(run, int) else None), values)
+    return values
+
+
+def _at_run(name: str, ranges: Sequence[RunValue], run: int | None) -> str:
+    if run is None:
+        raise TemplateError(f"values.{name} depends on the run, and the run is not known: name a group (?P<run>...)")
+    for each in ranges:
+        if each.first <= run and (each.last is None or run <= each.last):
+            return each.value
+    raise TemplateError(f"values.{name} has no value for run {run}")
+
+
+def mistakes_in_values(rule: Rule, known: frozenset[str]) -> Iterator[tuple[tuple[int | str, ...], str]]:
+    """What is wrong with a rule's own values, which may use the `known` names: the field, and the mistake in words."""
+    for name, value in rule.values.items():
+        place = ("values", name)
+        if not name.isidentifier():
+            yield place, f"{name!r} cannot be used in a template: letters, digits and _ alone"
+        templates = [value] if isinstance(value, str) else [each.value for each in value]
+        for template in templates:
+            try:
+                unknown = unknown_in(fields(template), known)
+            except TemplateError as error:
+                yield place, str(error)
+                continue
+            if unknown:
+                yield place, unknown_names(unknown, known)
+        if not isinstance(value, str):
+            both = overlapping([(each.first, each.last) for each in value])
+            if both is not None:
+                one, other = (_written(value[position]) for position in both)
+                yield place, f"the runs {one} and {other} overlap: each run may have one value"
+        known |= {name}
+
+
+def known_names(pattern: Pattern) -> frozenset[str]:
+    """The names that a template may use before the rule's own values."""
+    return MESSAGE_VARIABLES | {"run"} | set(pattern.groups)
+
+
+def unknown_in(names: Iterable[str], known: frozenset[str]) -> Sequence[str]:
+    """Those of the names that no message can give."""
+    return sorted(name for name in names if name not in known and not name.startswith(METADATA_PREFIX))
+
+
+def unknown_names(unknown: Sequence[str], known: frozenset[str]) -> str:
+    """In words, that a template asks for names that there are not."""
+    names = ", ".join(f"{{{name}}}" for name in unknown)
+    return f"{names} is neither a group of the pattern nor one of: {', '.join(sorted(known))}"
+
+
+def _written(each: RunValue) -> str:
+    return f"{each.first}..{'' if each.last is None else each.last}"
+
+
+def _number(value: int | None) -> str:
+    return "" if value is None else str(value)
