@@ -21,7 +21,7 @@ class LaunchOptions(BaseModel):
 
 
 class Launch:
-    """Hands a workflow to the engine, once for each dispatch, however often it is tried."""
+    """Hands a workflow to the engine, once for each round of a dispatch, however often it is tried."""
 
     options: type[BaseModel] = LaunchOptions
 
@@ -40,7 +40,7 @@ class Launch:
                 parameters=asked.parameters,
                 message=order.message,
                 dispatch_id=order.dispatch_id,
-                key=launch_key(asked.workflow, order.dispatch_id),
+                key=launch_key(asked.workflow, order.dispatch_id, order.round),
                 rule=order.rule,
             )
         )

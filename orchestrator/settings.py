@@ -21,6 +21,7 @@ from pydantic_settings import (
 from schemas.durations import Duration
 from schemas.event import event_name
 from schemas.message import MessageState
+from schemas.rule import Order, Pace
 
 FILE_NAME = "muleteer.toml"
 
@@ -83,6 +84,22 @@ class BrokerSettings(_Section):
         return self
 
 
+class IntakeSettings(_Section):
+    """What is put away as it comes: stored and dropped, with the reason, and never judged unless a person wants it.
+
+    Globs as in a rule's scope: `*`, `?`, `[...]`, and `!` before one. Few events name an account; a close does not.
+    """
+
+    drop_accounts: tuple[str, ...] = Field((), description="events of these accounts, for example idds*")
+    drop_scopes: tuple[str, ...] = Field((), description="events of these scopes")
+    drop_events: tuple[str, ...] = Field((), description="these events, for example transfer-*")
+
+    @field_validator("drop_events")
+    @classmethod
+    def _in_rucio_spelling(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(event_name(word) for word in value)
+
+
 class WorkerSettings(_Section):
     """How dispatches are carried out."""
 
@@ -98,6 +115,22 @@ class WorkerSettings(_Section):
         if value < timedelta(seconds=1):
             raise ValueError("a lease below one second is lost whenever the machine is busy")
         return value
+
+
+class GroupLimits(_Section):
+    """What the rules of one group share."""
+
+    running: int | None = Field(None, ge=0, description="dispatches and launches that go on at the same time")
+    pace: Pace | None = Field(None, description="starts in a span of time: 50 per 10m")
+    order: Order = Field(Order.OLDEST, description="what is started first: oldest or newest")
+
+
+class LimitSettings(_Section):
+    """How much may go on at once, and how fast it may start: everything together, and each group of rules."""
+
+    running: int | None = Field(None, ge=0, description="dispatches and launches that go on at the same time")
+    pace: Pace | None = Field(None, description="starts in a span of time: 50 per 10m")
+    groups: dict[str, GroupLimits] = Field({}, description="by the name that rules give as their group")
 
 
 class LogSettings(_Section):
@@ -130,9 +163,11 @@ class Settings(BaseSettings):
 
     store: StoreSettings = StoreSettings()
     broker: BrokerSettings = BrokerSettings()
+    intake: IntakeSettings = IntakeSettings()
     catalog: CatalogSettings = CatalogSettings()
     engine: EngineSettings = EngineSettings()
     worker: WorkerSettings = WorkerSettings()
+    limits: LimitSettings = LimitSettings()
     log: LogSettings = LogSettings()
     workflows: tuple[Path, ...] = Field((Path("workflows"),), description="folders of workflows, searched in turn")
     unmatched: dict[str, _Unmatched] = Field(

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import gc
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from apscheduler.schedulers.background import BackgroundScheduler
@@ -25,15 +25,22 @@ from orchestrator.broker.port import Broker
 from orchestrator.broker.stomp import StompBroker, StompSettings
 from orchestrator.clock import Clock, utc_now
 from orchestrator.core.actor import Tools
+from orchestrator.core.gates import EVERYTHING, LimitsOf, Subject
+from orchestrator.core.mistakes import Mistake
+from orchestrator.core.sieve import Sieve
 from orchestrator.dispatch.actors import Actors, installed
 from orchestrator.dispatch.dispatcher import Dispatcher
+from orchestrator.dispatch.enricher import Enricher
 from orchestrator.dispatch.janitor import Janitor
+from orchestrator.dispatch.replay import Replayer
+from orchestrator.dispatch.rules import mistakes_of
 from orchestrator.dispatch.worker import Worker
 from orchestrator.launch.launcher import Launcher
 from orchestrator.launch.outputs import Outputs
 from orchestrator.launch.watcher import Watcher
 from orchestrator.launch.workflows import Workflows
 from orchestrator.loop import Loop, Outage, Patience, wait_out
+from orchestrator.monitor.access import Tokens
 from orchestrator.panda.local import LocalEngine
 from orchestrator.panda.port import Engine, EngineRefused
 from orchestrator.rucio.local import LocalCatalog
@@ -43,7 +50,11 @@ from orchestrator.store.intake import Intake
 from orchestrator.store.port import StoreUnavailable
 from orchestrator.store.store import Store
 from schemas.did import Did
-from schemas.rule import RuleVersion
+from schemas.gate import Kind
+from schemas.rule import Limits, Rule, RuleVersion
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
 
 log = structlog.get_logger()
 
@@ -74,11 +85,14 @@ class Muleteer:
     clock: Clock = utc_now
     #: Shared by all that wait for the store, so that one line of the log says that it is away.
     store_outage: Outage = field(default_factory=lambda: Outage("store"))
+    catalog_outage: Outage = field(default_factory=lambda: Outage("catalog"))
 
     @cached_property
     def store(self) -> Store:
         """Raises StoreError."""
-        return Store.open(store_url(self.settings, self.home))
+        intake = self.settings.intake
+        sieve = Sieve(accounts=intake.drop_accounts, scopes=intake.drop_scopes, events=intake.drop_events)
+        return Store.open(store_url(self.settings, self.home), sieve)
 
     @cached_property
     def broker(self) -> Broker:
@@ -123,6 +137,16 @@ class Muleteer:
     def dispatcher(self, extra: RuleVersion | None = None) -> Dispatcher:
         return Dispatcher(self.store, self.settings.unmatched, clock=self.clock, extra=extra)
 
+    def ask_catalog(self, dids: Iterable[Did]) -> Mapping[Did, Mapping[str, Any]]:
+        """What the catalog knows of many DIDs. It is opened with the first question. Raises CatalogError."""
+        return self.catalog.metadata(dids)
+
+    def enricher(self) -> Enricher:
+        return Enricher(self.store, self.ask_catalog, outage=self.catalog_outage, clock=self.clock)
+
+    def replayer(self) -> Replayer:
+        return Replayer(self.store, self.settings.unmatched, self.ask_catalog, clock=self.clock)
+
     def worker(self, stopping: Callable[[], bool] = lambda: False) -> Worker:
         settings = self.settings.worker
         return Worker(
@@ -133,13 +157,38 @@ class Muleteer:
             lease=settings.lease,
             store_outage=self.store_outage,
             clock=self.clock,
+            limits=self.limits,
         )
+
+    @cached_property
+    def limits(self) -> LimitsOf:
+        """Those of the settings: of everything, and of groups."""
+        settings = self.settings.limits
+        groups = {
+            Subject(Kind.GROUP, name): Limits(running=each.running, pace=each.pace, order=each.order)
+            for name, each in settings.groups.items()
+        }
+        all_ = Limits(running=settings.running, pace=settings.pace)
+        return groups if all_ == Limits() else {EVERYTHING: all_, **groups}
 
     def watcher(self) -> Watcher:
         return Watcher(self.store.launches, self.engine, Outputs(self.engine, self.catalog), clock=self.clock)
 
     def janitor(self) -> Janitor:
         return Janitor(self.store, lease=self.settings.worker.lease, clock=self.clock)
+
+    @cached_property
+    def tokens(self) -> Tokens:
+        return Tokens(self.home / "tokens")
+
+    def window(self) -> FastAPI:
+        """The service behind `muleteer serve`."""
+        from orchestrator.monitor.app import build  # FastAPI would cost every command a quarter of a second
+
+        def mistakes(rule: Rule) -> Iterable[Mistake]:
+            return mistakes_of(rule, self.actors, self.tools())
+
+        return build(self.store, self.tokens, mistakes, self.clock)
 
     def close(self) -> None:
         """Close what was opened."""
@@ -165,6 +214,7 @@ class Service:
         self.stuck = False
         self._listener: Listener | None = None
         self._dispatcher: Dispatcher | None = None
+        self._enricher: Enricher | None = None
         self._worker: Worker | None = None
 
     @property
@@ -199,7 +249,8 @@ class Service:
         if Role.DISPATCHER not in self._roles:
             return ()
         self._dispatcher = self._muleteer.dispatcher(self._extra)
-        return [self._loop("dispatcher", self._dispatcher.step)]
+        self._enricher = self._muleteer.enricher()
+        return [self._loop("dispatcher", self._dispatcher.step), self._loop("enricher", self._enricher.step)]
 
     def _start_worker(self) -> Sequence[Loop]:
         if Role.WORKER not in self._roles:
@@ -236,7 +287,7 @@ class Service:
     def _stop(self, threads: Sequence[Loop]) -> None:
         """Take nothing new, let what is in hand finish, then hurry it, then close. Claims are renewed to the end."""
         self._stopping.set()
-        for role in (self._listener, self._dispatcher, self._worker):
+        for role in (self._listener, self._dispatcher, self._enricher, self._worker):
             if role is not None:
                 role.stop()
         for thread in threads:

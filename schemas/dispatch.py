@@ -62,6 +62,8 @@ class Dispatch(BaseModel):
     priority: int = 0
     rule_group: str | None = None
     unique_key: str | None = None
+    #: How often a person has asked for another launch after one that had ended.
+    round: int = 0
 
 
 class AttemptOutcome(StrEnum):

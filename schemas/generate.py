@@ -36,16 +36,38 @@ def generate() -> dict[str, str]:
 
 
 def _rules_as_written(schema: dict[str, Any]) -> dict[str, Any]:
-    """What the models read beside their own shape: one word for a list of one, an action by its actor's name."""
-    rule, action = schema["$defs"]["Rule"], schema["$defs"]["Action"]
-    for name in ("on", "scope"):
-        many = rule["properties"][name]
-        one = {"type": "string"}
-        rule["properties"][name] = {
-            **{key: many.pop(key) for key in ("default", "description", "title")},
-            "anyOf": [one, many],
-        }
-    schema["$defs"]["Action"] = {
+    """What the models read beside their own shape: one item for a list of one, an action by its actor's name."""
+    definitions = schema["$defs"]
+    rule, runs = definitions["Rule"]["properties"], definitions["RunSelection"]["properties"]
+    for place, name in ((rule, "on"), (rule, "scope"), (runs, "include"), (runs, "exclude")):
+        place[name] = _one_or_many(place[name])
+    rule["where"]["additionalProperties"] = _one_or_many(rule["where"]["additionalProperties"])
+    rule["values"]["additionalProperties"]["anyOf"].append({"type": "number"})
+    value = definitions["RunValue"]["properties"]["value"]
+    value["type"] = ["string", "number"]
+    definitions["Pace"] = _pace(definitions["Pace"])
+    definitions["Action"] = _action(definitions["Action"])
+    return schema
+
+
+def _one_or_many(many: dict[str, Any]) -> dict[str, Any]:
+    about: dict[str, Any] = {key: many[key] for key in ("default", "description", "title") if key in many}
+    only_many = {key: value for key, value in many.items() if key not in about}
+    one = many["items"]
+    kinds = one["anyOf"] if set(one) == {"anyOf"} else [one]
+    return {**about, "anyOf": [*kinds, only_many]}
+
+
+def _pace(pace: dict[str, Any]) -> dict[str, Any]:
+    """In words; as fields it is understood, but nobody need write it so."""
+    about = {key: pace[key] for key in ("title", "description")}
+    fields = {key: value for key, value in pace.items() if key not in about}
+    words = {"type": "string", "pattern": r"^\s*[0-9]+\s* per ", "examples": ["50 per 10m"]}
+    return {**about, "anyOf": [words, fields]}
+
+
+def _action(action: dict[str, Any]) -> dict[str, Any]:
+    return {
         "title": action["title"],
         "description": action["description"],
         "type": "object",
@@ -56,7 +78,6 @@ def _rules_as_written(schema: dict[str, Any]) -> dict[str, Any]:
             {"not": {"required": ["retry"]}, "minProperties": 1, "maxProperties": 1},
         ],
     }
-    return schema
 
 
 if __name__ == "__main__":

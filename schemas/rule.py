@@ -6,7 +6,15 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Literal, NewType, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_serializer, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from schemas.durations import Duration, format_duration
 from schemas.event import event_name
@@ -76,7 +84,7 @@ class RunSelection(BaseModel):
     @field_validator("include", "exclude", mode="before")
     @classmethod
     def _one_or_many(cls, value: object) -> object:
-        return (value,) if isinstance(value, str | int) else value
+        return value if isinstance(value, list | tuple) else (value,)
 
 
 class RunValue(BaseModel):
@@ -106,9 +114,9 @@ class Pace(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _from_words(cls, value: object) -> object:
-        if not isinstance(value, str):
+        if isinstance(value, dict | Pace):
             return value
-        count, per, span = value.partition(" per ")
+        count, per, span = str(value).partition(" per ")
         if not per or not count.strip().isdecimal():
             raise ValueError(f"{value!r} is not a pace such as 50 per 10m")
         return {"count": int(count), "span": span.strip()}
@@ -136,6 +144,59 @@ class Limits(BaseModel):
     failures: int | None = Field(default=None, ge=1, description="so many failures in a row suspend the rule")
 
 
+class AtDeadline(StrEnum):
+    """What becomes of a waiting room whose deadline has passed."""
+
+    DISPATCH = "dispatch"
+    DROP = "drop"
+    ALERT = "alert"
+
+
+class Late(StrEnum):
+    """What becomes of a dataset that comes after its waiting room was closed."""
+
+    DISPATCH = "dispatch"
+    IGNORE = "ignore"
+    ALERT = "alert"
+
+
+class Join(BaseModel):
+    """Several datasets that share a key, for one start of the actions."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    key: str = Field(min_length=1, description="a template over named groups that every member's pattern has: {run}")
+    members: dict[str, str] = Field(
+        min_length=2, description="slot: RE2 pattern on the whole dataset name; a dataset takes the first that fits"
+    )
+    need: int | None = Field(default=None, ge=1, description="so many of the members are enough; all if left out")
+    masked: tuple[str, ...] = Field(default=(), description="slots known to be off: not waited for")
+    deadline: Duration | None = Field(default=None, description="how long is waited, from the first member on")
+    at_deadline: AtDeadline = Field(
+        default=AtDeadline.ALERT, description="then: dispatch what is there, drop it, or say so and keep waiting"
+    )
+    late: Late = Field(
+        default=Late.ALERT,
+        description="what comes afterwards: dispatch anew with all, ignore it, or hold it and say so",
+    )
+
+    @field_validator("need")
+    @classmethod
+    def _no_more_than_there_are(cls, value: int | None, info: ValidationInfo) -> int | None:
+        members = info.data.get("members", {})
+        if value is not None and members and value > len(members):
+            raise ValueError(f"{value} are needed, and there are {len(members)} members")
+        return value
+
+    @field_validator("masked")
+    @classmethod
+    def _of_the_members(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        members = info.data.get("members", {})
+        if members and (strange := [slot for slot in value if slot not in members]):
+            raise ValueError(f"{', '.join(strange)} is not among the members: {', '.join(members)}")
+        return value
+
+
 #: What a message's value must be: one item or a list of them. `core.conditions` says what an item may be.
 ConditionItems = tuple[bool | int | float | str, ...]
 
@@ -160,9 +221,13 @@ class Rule(BaseModel):
     )
     pattern: str = Field(default=".*", description="RE2 pattern on the whole dataset name; named groups are captured")
     search: bool = Field(default=False, description="the pattern may match anywhere in the name")
+    join: Join | None = Field(
+        default=None, description="wait for several datasets that share a key; instead of `pattern`"
+    )
     where: dict[str, ConditionItems] = Field(
         default={},
-        description="conditions: account, bytes, length, events, created_at, run; `event.KEY` for a key of the event; "
+        description="conditions: account, bytes, length, events, created_at, run, run_flags; `event.KEY` for a key of "
+        "the event; "
         "any other name is a key of the catalog's metadata",
     )
     runs: RunSelection = RunSelection()
@@ -205,9 +270,23 @@ class Rule(BaseModel):
             return value
         return value | {key: str(item) for key, item in value.items() if type(item) in (int, float)}
 
+    @field_validator("join")
+    @classmethod
+    def _instead_of_a_pattern(cls, value: Join | None, info: ValidationInfo) -> Join | None:
+        if value is not None and info.data.get("pattern", ".*") != ".*":
+            raise ValueError("a rule has a pattern or a join: here each member has its own pattern")
+        return value
+
     def document(self) -> dict[str, Any]:
         """The rule as JSON values, canonical: equal rules give equal documents."""
         return self.model_dump(mode="json", by_alias=True)
+
+    def same_as(self, other: Rule) -> bool:
+        """Whether the two say the same; the order of values counts, and of members, since each sees those above it."""
+        return self == other and self._orders() == other._orders()
+
+    def _orders(self) -> tuple[list[str], list[str]]:
+        return list(self.values), list(self.join.members) if self.join is not None else []
 
     def as_written(self) -> dict[str, Any]:
         """The rule as a person would write it: what is as by default is left out, and one item stands for itself."""

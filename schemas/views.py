@@ -15,7 +15,7 @@ class JournalEntry(BaseModel):
     at: datetime
     #: The role or the person that made the change.
     who: str
-    #: `message`, `dispatch`, `launch` or `rule`.
+    #: `message`, `dispatch`, `launch`, `rule`, `room` or `run`.
     subject: str
     subject_id: int
     #: None when it was made.
@@ -37,3 +37,6 @@ class Counts(BaseModel):
     rules: int
     #: When the newest message arrived; None before the first.
     last_received_at: datetime | None
+    #: Pending messages that wait for the catalog, and since when the first of them does; None if none does.
+    waiting_for_catalog: int
+    waiting_for_catalog_since: datetime | None

@@ -11,12 +11,22 @@ from orchestrator.cli import (
     dispatching,
     doctor,
     exchange,
+    explaining,
     init,
     launches,
+    linting,
     messages,
+    previewing,
+    refreshing,
+    replay,
+    rooms,
     rules,
     running,
+    runs,
+    serving,
     show,
+    stopping,
+    trying,
 )
 
 app = typer.Typer(
@@ -29,18 +39,31 @@ app = typer.Typer(
 app.command("init")(init.init)
 app.command("run")(running.run)
 app.command("listen")(running.listen)
-app.command("dispatch")(dispatching.dispatch)
 app.command("show")(show.show)
+app.command("serve")(serving.serve)
 app.command("demo")(demo.demo)
 app.command("doctor")(doctor.doctor)
+dispatching.app.command("stop")(stopping.stop)
+dispatching.app.command("start")(stopping.start)
+dispatching.app.command("status")(stopping.status)
 messages.app.command("inject")(exchange.inject)
 messages.app.command("export")(exchange.export)
 messages.app.command("import")(exchange.import_)
+messages.app.command("refresh")(refreshing.refresh)
+messages.app.command("explain")(explaining.explain)
+rules.app.command("test")(trying.test)
+rules.app.command("preview")(previewing.preview)
+rules.app.command("lint")(linting.lint)
 app.add_typer(messages.app, name="messages")
 app.add_typer(rules.app, name="rules")
+app.add_typer(rooms.app, name="rooms")
+app.add_typer(dispatching.app, name="dispatch")
 app.add_typer(dispatches.app, name="dispatches")
 app.add_typer(launches.app, name="launches")
 app.add_typer(catalog.app, name="catalog")
+app.add_typer(replay.app, name="replay")
+app.add_typer(runs.app, name="runs")
+app.add_typer(serving.app, name="token")
 app.add_typer(init.database, name="db")
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,7 +12,7 @@ import typer
 
 from orchestrator.cli.common import Exit, Home, Json, fail, opened, out, plain, print_json, print_table
 from orchestrator.rucio.local import describe_file
-from orchestrator.rucio.port import DatasetEntry, FileEntry
+from orchestrator.rucio.port import KEPT_METADATA, DatasetEntry, FileEntry
 from schemas.did import Did
 
 app = typer.Typer(no_args_is_help=True, help="The embedded catalog of datasets and files.")
@@ -48,13 +50,17 @@ def show(did: Dataset, home: Home = None, json_: Json = False) -> None:
     """Show a dataset and its files."""
     with opened(home) as muleteer:
         entry, files = muleteer.catalog.dataset(did), muleteer.catalog.files(did)
+        known = muleteer.catalog.metadata([did]).get(did, {})
+    set_ = {key: value for key, value in known.items() if key not in KEPT_METADATA}
     if json_:
         shown = [
             {"name": each.did.name, "bytes": each.bytes, "adler32": each.adler32, "pfn": each.pfn} for each in files
         ]
-        print_json({**_plain(entry), "content": shown})
+        print_json({**_plain(entry), "metadata": set_, "content": shown})
         return
     out.print(f"{did} is {entry.state}, {entry.length} files, {entry.bytes:,} bytes")
+    for key, value in sorted(set_.items()):
+        out.print(f"{key} = {json.dumps(value)}")
     rows = [(each.did.name, each.bytes, each.adler32, each.pfn) for each in files]
     print_table(("file", "bytes", "adler32", "pfn"), rows, empty="It has no files.")
 
@@ -102,6 +108,29 @@ def erase(did: Dataset, home: Home = None) -> None:
     with opened(home) as muleteer:
         muleteer.catalog.erase(did)
     out.print(f"{did} is erased")
+
+
+@app.command("set-metadata")
+def set_metadata(
+    did: Dataset,
+    key: Annotated[str, typer.Argument(help="For example run_number.")],
+    value: Annotated[str | None, typer.Argument(help="A number, true or false as such, else a text.")] = None,
+    home: Home = None,
+) -> None:
+    """Set a key of a dataset's metadata; without a value, take it away. Rules may ask for it by its name."""
+    read = None if value is None else _read(value)
+    with opened(home) as muleteer:
+        muleteer.catalog.set_metadata(did, key, read)
+    out.print(f"{did}: {key} is taken away" if read is None else f"{did}: {key} = {json.dumps(read)}")
+
+
+def _read(value: str) -> str | float | bool:
+    """A number or a truth as JSON writes it; anything else is a text, `00021615` too."""
+    with suppress(ValueError):
+        read = json.loads(value)
+        if isinstance(read, int | float):
+            return read
+    return value
 
 
 def _attach(attach: Callable[[Did, Sequence[FileEntry]], int], did: Did, files: Sequence[Path]) -> int:

@@ -23,6 +23,7 @@ from orchestrator import logs
 from orchestrator.broker.port import BrokerError
 from orchestrator.clock import utc_now
 from orchestrator.dispatch.rules import RulesRefused
+from orchestrator.monitor.access import TokenError
 from orchestrator.panda.port import EngineError
 from orchestrator.rucio.port import CatalogError, CatalogUnavailable, DidNotFound
 from orchestrator.settings import ConfigurationError, load
@@ -109,7 +110,7 @@ def errors_explained() -> Iterator[None]:
     """Turn what can be foreseen into a sentence and an exit code."""
     try:
         yield
-    except (ConfigurationError, RulesRefused) as error:
+    except (ConfigurationError, RulesRefused, TokenError) as error:
         fail(Exit.REFUSED, str(error))
     except (NotFound, NotAllowed, DidNotFound) as error:
         fail(Exit.NOT_FOUND, str(error))

@@ -1,43 +1,38 @@
-"""Dispatches: listed, shown with every try, put back on the list."""
+"""Dispatches: listed, shown with every try; `dispatches_by_hand` has what people do to them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Annotated
 
 import typer
 
+from orchestrator.cli import dispatches_by_hand
 from orchestrator.cli.common import (
     Before,
-    Exit,
     Home,
     Json,
     Limit,
-    fail,
     opened,
     out,
-    person,
     plain,
     print_fields,
     print_history,
     print_json,
     print_table,
 )
-from orchestrator.clock import utc_now
-from orchestrator.store.dispatches import Dispatches
-from schemas.dispatch import DispatchId, DispatchState
+from orchestrator.cli.dispatches_by_hand import RuleName, States
+from orchestrator.core.by_hand import DispatchVerb
+from schemas.dispatch import DispatchId
 from schemas.message import MessageId
 
 app = typer.Typer(no_args_is_help=True, help="What is to be done, and what came of it.")
-
-States = Annotated[list[DispatchState] | None, typer.Option("--state", help="Only these states; may be repeated.")]
 
 
 @app.command("list")
 def list_(
     home: Home = None,
     state: States = None,
-    rule: Annotated[str | None, typer.Option("--rule", help="Only of this rule.")] = None,
+    rule: RuleName = None,
     message: Annotated[int | None, typer.Option("--message", help="Only of this message.")] = None,
     limit: Limit = 50,
     before: Before = None,
@@ -84,6 +79,8 @@ def show(id_: Annotated[int, typer.Argument(metavar="ID")], home: Home = None, j
             "actor": found.actor,
             "options": found.options,
             "captured": found.captured,
+            "unique key": found.unique_key,
+            "round": found.round or None,
             "not before": found.not_before,
             "worker": found.owner,
         }
@@ -99,36 +96,13 @@ def show(id_: Annotated[int, typer.Argument(metavar="ID")], home: Home = None, j
     print_history(changes)
 
 
-@app.command("retry")
-def retry(
-    ids: Annotated[list[int] | None, typer.Argument(metavar="[ID]...")] = None,
-    home: Home = None,
-    failed: Annotated[bool, typer.Option("--failed", help="All that failed.")] = False,
-    rule: Annotated[str | None, typer.Option("--rule", help="With --failed: only of this rule.")] = None,
-    reason: Annotated[str, typer.Option("--reason", help="Why, for the journal.")] = "retried by hand",
-    json_: Json = False,
-) -> None:
-    """Put failed dispatches back on the list, with a fresh count of tries."""
-    if bool(ids) == failed:
-        raise typer.BadParameter("name dispatches by id, or all that failed with --failed")
-    with opened(home) as muleteer:
-        store = muleteer.store.dispatches
-        wanted = list(_failed(store, rule)) if failed else [store.get(DispatchId(id_)).id for id_ in ids or ()]
-        retried = store.retry(wanted, who=person(), why=reason, now=utc_now())
-        # with --failed, what is not failed any more was retried by somebody else: that is no mistake
-        others = [] if failed else [store.get(id_) for id_ in sorted({*wanted} - {*retried})]
-    if json_:
-        print_json({"retried": retried, "not_failed": [each.id for each in others]})
-    else:
-        out.print(f"{len(retried)} dispatches are ready again")
-    if others:
-        said = ", ".join(f"{each.id} is {each.state}" for each in others)
-        fail(Exit.NOT_FOUND, f"only failed dispatches can be retried: {said}")
-
-
-def _failed(store: Dispatches, rule: str | None) -> Iterator[DispatchId]:
-    """Every failed dispatch, a page at a time."""
-    last: DispatchId | None = None
-    while page := store.list(states=[DispatchState.FAILED], rule=rule, limit=1000, before=last):
-        yield from (each.id for each in page)
-        last = page[-1].id
+app.command("retry")(dispatches_by_hand.retry)
+app.command("cancel")(
+    dispatches_by_hand.changing(DispatchVerb.CANCEL, "Cancel dispatches: ready, waiting, held, failed or refused ones.")
+)
+app.command("hold")(
+    dispatches_by_hand.changing(DispatchVerb.HOLD, "Put dispatches aside that are ready or waiting, until released.")
+)
+app.command("release")(dispatches_by_hand.changing(DispatchVerb.RELEASE, "Put held dispatches back on the list."))
+app.command("redispatch")(dispatches_by_hand.redispatch)
+app.command("force")(dispatches_by_hand.force)

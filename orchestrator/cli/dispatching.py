@@ -9,6 +9,7 @@ import typer
 
 from orchestrator.cli.common import Exit, Home, fail, opened, out, person
 from orchestrator.cli.running import Signals, leave_if_stuck
+from orchestrator.cli.stopping import words
 from orchestrator.clock import utc_now
 from orchestrator.core.matching import RuleSet
 from orchestrator.core.patterns import unquote
@@ -19,8 +20,12 @@ from schemas.dispatch import DispatchId, DispatchState
 from schemas.message import MessageId
 from schemas.rule import Action, Rule, RuleVersion
 
+app = typer.Typer(invoke_without_command=True)
 
+
+@app.callback()
 def dispatch(
+    context: typer.Context,
     home: Home = None,
     rule: Annotated[str | None, typer.Option("--rule", help="The name of a rule for this call alone.")] = None,
     actor: Annotated[
@@ -37,6 +42,10 @@ def dispatch(
 
     muleteer dispatch --rule raw-events --actor actors/dispatch.sh --regex 'r"(\\w)+EVENTS-(\\d+)"' --event close
     """
+    if context.invoked_subcommand is not None:
+        _demand_nothing_before(context)
+        context.obj = home
+        return
     if (rule is None) != (actor is None):
         raise typer.BadParameter("--rule and --actor go together: a rule needs a name and something to do")
     signals = Signals()
@@ -46,6 +55,33 @@ def dispatch(
             _follow(muleteer, extra, signals)
         else:
             raise typer.Exit(_once(muleteer, extra, lambda: signals.asked))
+
+
+@app.command("once")
+def once(
+    context: typer.Context,
+    home: Home = None,
+    rule: Annotated[str | None, typer.Option("--rule", help="Carry out what is ready of this rule alone.")] = None,
+) -> None:
+    """Judge what is pending and carry out what is ready now, once, even if it is stopped; it stays stopped.
+
+    Caps and paces are kept.
+    """
+    signals = Signals()
+    with opened(home or context.obj) as muleteer:
+        raise typer.Exit(_once(muleteer, None, lambda: signals.asked, rule))
+
+
+def _demand_nothing_before(context: typer.Context) -> None:
+    """A rule that is named before `stop` must not be taken for everything. Only the home may stand there."""
+    typed = [name for name in context.params if name != "home" and _typed(context, name)]
+    if typed:
+        raise typer.BadParameter(f"write --{typed[0]} after {context.invoked_subcommand}, or leave it out")
+
+
+def _typed(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 def _rule_of(muleteer: Muleteer, name: str, actor: str, regex: str, scope: str, event: str) -> RuleVersion:
@@ -67,11 +103,16 @@ def _follow(muleteer: Muleteer, extra: RuleVersion | None, signals: Signals) -> 
     leave_if_stuck(service)
 
 
-def _once(muleteer: Muleteer, extra: RuleVersion | None, asked: Callable[[], bool]) -> Exit:
+def _once(muleteer: Muleteer, extra: RuleVersion | None, asked: Callable[[], bool], rule: str | None = None) -> Exit:
+    """Carry out what is ready, of one rule or of all: stopped or not, for a person asked for it."""
+    if suspended := muleteer.store.suspensions.all():
+        said = ", ".join(words(each) for each in suspended)
+        out.print(f"Stopped: {said}. This once it is carried out all the same; after that it stays stopped.")
     muleteer.janitor().tidy()  # what an earlier call left half done
-    written = _judge_all(muleteer, extra)
+    written = set(_judge_all(muleteer, extra))
     worker = muleteer.worker(asked)
-    due = sorted({*written, *_left_over(muleteer.store)})
+    left_over = set(_left_over(muleteer.store, rule))
+    due = sorted(left_over if rule is not None else written | left_over)
     try:
         while not asked():
             # what was put on the list meanwhile is not for this call
@@ -103,6 +144,7 @@ def _judge_all(muleteer: Muleteer, extra: RuleVersion | None) -> list[DispatchId
             limit=200,
             again_after=last,
             payloads=rules.needs_payload,
+            run_flags=rules.needs_run_flags,
         )
         last = done.last
         judged, dropped, dispatched = judged + done.judged, dropped + done.dropped, dispatched + done.dispatched
@@ -112,10 +154,10 @@ def _judge_all(muleteer: Muleteer, extra: RuleVersion | None) -> list[DispatchId
     return written
 
 
-def _left_over(store: Store) -> list[DispatchId]:
-    """What earlier calls left on the list."""
+def _left_over(store: Store, rule: str | None) -> list[DispatchId]:
+    """What is on the list, of one rule or of all."""
     waiting = [DispatchState.READY, DispatchState.WAITING]
-    return [each.id for each in store.dispatches.list(states=waiting, limit=100_000)]
+    return [each.id for each in store.dispatches.list(states=waiting, rule=rule, limit=100_000)]
 
 
 def _report(store: Store, ids: Sequence[DispatchId]) -> Exit:

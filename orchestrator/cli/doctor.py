@@ -11,7 +11,7 @@ import typer
 
 from orchestrator import logs
 from orchestrator.broker.port import BrokerError
-from orchestrator.cli.common import Exit, Home, Json, out, print_json
+from orchestrator.cli.common import Exit, Home, Json, ago, out, print_json
 from orchestrator.core.workflow import WorkflowError
 from orchestrator.dispatch.rules import mistakes_of
 from orchestrator.panda.port import EngineError
@@ -135,7 +135,11 @@ def _rules(muleteer: Muleteer) -> str:
 
 
 def _catalog(muleteer: Muleteer) -> str:
-    return f"{muleteer.catalog.address}, {len(muleteer.catalog.datasets())} datasets"
+    waiting = muleteer.store.facts.waiting()
+    wait = (
+        f", {waiting.messages} messages wait for it, the first since {ago(waiting.since)}" if waiting.messages else ""
+    )
+    return f"{muleteer.catalog.address}, {len(muleteer.catalog.datasets())} datasets{wait}"
 
 
 def _engine(muleteer: Muleteer) -> str:

@@ -22,6 +22,14 @@ Since = Annotated[
 Until = Annotated[
     datetime | None, typer.Option("--until", help="Only those that arrived before this time, UTC.", metavar="TIME")
 ]
+FailedOnlyOn = Annotated[
+    str | None,
+    typer.Option(
+        "--failed-only-on",
+        help="Only near misses: some rule refused it for this clause alone (scope, runs, a condition's name).",
+        metavar="CLAUSE",
+    ),
+]
 
 
 def filter_of(
@@ -31,6 +39,7 @@ def filter_of(
     name: str | None,
     since: datetime | None,
     until: datetime | None,
+    failed_only_on: str | None = None,
 ) -> Filter:
     """The filter that the options describe."""
     return Filter(
@@ -38,6 +47,12 @@ def filter_of(
         event=event_name(event) if event is not None else None,
         scope=scope,
         name=name,
-        since=since.replace(tzinfo=UTC) if since is not None else None,
-        until=until.replace(tzinfo=UTC) if until is not None else None,
+        since=in_utc(since),
+        until=in_utc(until),
+        failed_only_on=failed_only_on,
     )
+
+
+def in_utc(moment: datetime | None) -> datetime | None:
+    """A moment as it was typed, which is UTC."""
+    return None if moment is None else moment.replace(tzinfo=UTC)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from importlib.resources import files
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+import schemas
 from orchestrator import logs
 from orchestrator.cli.common import Exit, Home, command, errors_explained, fail, out
 from orchestrator.settings import FILE_NAME, load
@@ -41,7 +43,17 @@ _SETTINGS = """\
 # "*" = "dropped"                            # anything else is put away
 """
 
-_RULES = """\
+#: Where a home keeps what tells editors how a rules file looks.
+SCHEMA = Path(".muleteer") / "rule.schema.json"
+
+
+def schema_line(schema: Path) -> str:
+    """The first line of a rules file: editors that know YAML complete and check it by this schema."""
+    return f"# yaml-language-server: $schema={schema}\n"
+
+
+_RULES = f"""\
+{schema_line(SCHEMA)}\
 # Which datasets start what. `muleteer rules apply rules.yaml` puts this file in force.
 rules:
   - name: hello
@@ -50,7 +62,7 @@ rules:
     scope: test
     pattern: '(?P<what>.+)'
     actions:
-      - run: {command: [echo, "{what} was closed"]}
+      - run: {{command: [echo, "{{what}} was closed"]}}
 """
 
 
@@ -65,10 +77,18 @@ def init(home: Home = None) -> None:
             if not kept:
                 path.write_text(content)
             out.print(f"{'kept   ' if kept else 'written'}  {path}")
+        _write_schema(place / SCHEMA)
     except OSError as error:
         fail(Exit.REFUSED, f"{place} cannot be made a home: {error}")
     at = "" if place == Path().resolve() else f" --home {place}"
     out.print(f"\nNext: {command()} rules apply {place / 'rules.yaml'}{at}\n      {command()} run{at}")
+
+
+def _write_schema(path: Path) -> None:
+    """Of this version of the program, whatever an earlier one has written."""
+    path.parent.mkdir(exist_ok=True)
+    path.write_text((files(schemas) / "json" / SCHEMA.name).read_text(encoding="utf-8"), encoding="utf-8")
+    out.print(f"written  {path}")
 
 
 database = typer.Typer(no_args_is_help=True, help="The database behind the store.")

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from orchestrator.cli import by_hand
 from orchestrator.cli.common import (
     Before,
     Exit,
@@ -24,13 +25,17 @@ from orchestrator.cli.common import (
     print_json,
     print_table,
 )
-from orchestrator.cli.filters import Event, Name, Scope, Since, States, Until, filter_of
+from orchestrator.cli.filters import Event, FailedOnlyOn, Name, Scope, Since, States, Until, filter_of
 from orchestrator.clock import utc_now
+from orchestrator.core.by_hand import MessageVerb
 from orchestrator.core.exchange import to_json
 from orchestrator.store.messages import Filter
 from schemas.message import MessageDetail, MessageId, MessageState
 
 app = typer.Typer(no_args_is_help=True, help="What arrived, and what became of it.")
+
+#: How far `messages list` counts what it does not show.
+COUNTED = 10_000
 
 
 @app.command("list")
@@ -42,15 +47,16 @@ def list_(
     name: Name = None,
     since: Since = None,
     until: Until = None,
+    failed_only_on: FailedOnlyOn = None,
     limit: Limit = 50,
     before: Before = None,
     json_: Json = False,
 ) -> None:
     """List messages, newest first."""
-    wanted = filter_of(state, event, scope, name, since, until)
+    wanted = filter_of(state, event, scope, name, since, until, failed_only_on)
     with opened(home, reading=True) as muleteer:
         found = muleteer.store.messages.list(wanted, limit=limit, before=before)
-        total = muleteer.store.messages.count(wanted) if not json_ else 0
+        total = muleteer.store.messages.count(wanted, most=COUNTED) if not json_ else 0
     if json_:
         print_json(found)
         return
@@ -70,7 +76,8 @@ def list_(
     columns = ("id", "state", "event", "dataset", "gen", "again", "happened", "reason")
     print_table(columns, rows, empty="No message fits.")
     if found and total > len(found):
-        out.print(f"\n{len(found)} of {total}; the next page: --before {found[-1].id}")
+        of = f"{total:,}" if total < COUNTED else f"{total:,} or more"
+        out.print(f"\n{len(found)} of {of}; the next page: --before {found[-1].id}")
 
 
 @app.command("show")
@@ -155,3 +162,18 @@ def reinject(
             out.print(f"message {each['message']} {became}: {each['result']}")
     if any(each["became"] is None for each in results):
         raise typer.Exit(Exit.FAILED)
+
+
+app.command("hold")(
+    by_hand.changing(MessageVerb.HOLD, "Put pending messages aside: no rule gets them until they are released.")
+)
+app.command("release")(by_hand.changing(MessageVerb.RELEASE, "Have held messages judged again."))
+app.command("drop")(by_hand.changing(MessageVerb.DROP, "Put messages away: pending, held or quarantined ones."))
+app.command("repend")(
+    by_hand.changing(
+        MessageVerb.REPEND,
+        "Have messages judged again that were dropped or dispatched, by the rules of now. What they started already "
+        "stays, and is not started again.",
+    )
+)
+app.command("dispatch")(by_hand.give)

@@ -1,4 +1,4 @@
-"""Rules: put in force, listed."""
+"""Rules: put in force, listed, written out. What else can be done with them stands in the files beside this one."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from typing import Annotated
 
 import typer
 
+from orchestrator.cli import rules_change, rules_edit, rules_history
 from orchestrator.cli.common import Exit, Home, Json, err, fail, opened, out, person, print_json, print_table
+from orchestrator.cli.rules_cycles import AllowCycles, heed_cycles
 from orchestrator.clock import utc_now
-from orchestrator.dispatch.rules import read_rules
+from orchestrator.dispatch.rules import read_rules, rules_text
 from schemas.event import SEEN_EVENTS
 from schemas.rule import Rule
 
@@ -34,14 +36,25 @@ def list_(home: Home = None, json_: Json = False) -> None:
             ", ".join(version.rule.on),
             ", ".join(version.rule.scope),
             version.rule.pattern,
+            _also(version.rule),
             ", ".join(action.actor for action in version.rule.actions),
         )
         for version in versions
     ]
-    columns = ("name", "version", "enabled", "on", "scope", "pattern", "actions")
+    columns = ("name", "version", "enabled", "on", "scope", "pattern", "and", "actions")
     print_table(columns, rows, empty="There is no rule. `muleteer rules apply FILE` puts rules in force.")
     if rows:
         out.print(f"\nrevision {revision}")
+
+
+def _also(rule: Rule) -> str:
+    """What sets a rule apart from a plain one, in a few words."""
+    words = [f"group {rule.group}"] if rule.group is not None else []
+    words += [f"priority {rule.priority}"] if rule.priority else []
+    words += [f"1 of {rule.prescale}"] if rule.prescale > 1 else []
+    words += [f"where {', '.join(rule.where)}"] if rule.where else []
+    words += ["runs"] if rule.runs.include or rule.runs.exclude else []
+    return "; ".join(words)
 
 
 @app.command("apply")
@@ -49,6 +62,9 @@ def apply(
     path: Annotated[Path, typer.Argument(help="A rules file, or a folder of them.")],
     home: Home = None,
     prune: Annotated[bool, typer.Option("--prune", help="Take out rules in force that are not given.")] = False,
+    reason: rules_change.Reason = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would change.")] = False,
+    allow_cycles: AllowCycles = False,
     json_: Json = False,
 ) -> None:
     """Put rules in force, all or nothing. A running dispatcher uses them at once."""
@@ -57,15 +73,46 @@ def apply(
     with opened(home) as muleteer:
         rules = read_rules(path, muleteer.actors, muleteer.tools())
         _warn_of_strange_events(rules)
-        change = muleteer.store.rules.apply(rules, prune=prune, who=person(), now=utc_now())
+        heed_cycles(muleteer, rules, prune=prune, allow=allow_cycles)
+        if dry_run:
+            change = muleteer.store.rules.would_change(rules, prune=prune)
+        else:
+            change = muleteer.store.rules.apply(rules, prune=prune, who=person(), reason=reason, now=utc_now())
+        rules_change.tell(muleteer, change, json_, stopped=change.removed, dry_run=dry_run)
+
+
+@app.command("export")
+def export(
+    home: Home = None,
+    output: Annotated[Path | None, typer.Option("--output", help="A file; else standard output.")] = None,
+    json_: Json = False,
+) -> None:
+    """Write the rules in force as one rules file. Applying it changes nothing."""
+    with opened(home, reading=True) as muleteer:
+        revision, versions = muleteer.store.rules.in_force()
+    rules = [version.rule for version in versions]
+    if output is not None:
+        try:
+            output.write_text(rules_text(rules), encoding="utf-8")
+        except OSError as error:
+            fail(Exit.REFUSED, f"{output} cannot be written: {error}")
     if json_:
-        names = ("added", "changed", "removed", "unchanged")
-        print_json({"revision": change.revision, **{name: getattr(change, name) for name in names}})
-        return
-    for what in ("added", "changed", "removed", "unchanged"):
-        if names_of := getattr(change, what):
-            out.print(f"{what:<10}{', '.join(names_of)}")
-    out.print(f"revision {change.revision}{' as before' if change.nothing else ' is in force'}")
+        written = None if output is None else str(output)
+        print_json({"revision": revision, "rules": [rule.as_written() for rule in rules], "output": written})
+    elif output is None:
+        typer.echo(rules_text(rules), nl=False)
+    else:
+        out.print(f"{len(rules)} rules of revision {revision} written to {output}")
+
+
+app.command("show")(rules_history.show)
+app.command("edit")(rules_edit.edit)
+app.command("enable")(rules_change.enable)
+app.command("disable")(rules_change.disable)
+app.command("remove")(rules_change.remove)
+app.command("history")(rules_history.history)
+app.command("diff")(rules_history.diff)
+app.command("rollback")(rules_change.rollback)
 
 
 def _warn_of_strange_events(rules: Sequence[Rule]) -> None:

@@ -55,6 +55,9 @@ def _page(muleteer: Muleteer) -> Text:
     ):
         shown = [f"{numbers[state]} {state}" for state in states if numbers.get(state)]
         page.append(f"{title:<12}{', '.join(shown) or 'none'}\n")
+    if counts.waiting_for_catalog:
+        since = ago(counts.waiting_for_catalog_since)
+        page.append(f"{'catalog':<12}{counts.waiting_for_catalog} messages wait for it, first asked {since}\n")
     hints = []
     if counts.messages.get(MessageState.QUARANTINED):
         hints.append("muleteer messages list --state quarantined")

@@ -79,6 +79,8 @@ class Order:
     captured: Mapping[str, str]
     #: The rule's options for this actor, every template filled in.
     options: Mapping[str, Any]
+    #: How often a person has asked for another launch after one that had ended.
+    round: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import translate
+from functools import lru_cache
 from re import compile as compile_regex
 from typing import Any, Final, NamedTuple
 
@@ -29,6 +30,12 @@ _ELSE_FROM_CATALOG: Final = frozenset({"account", "bytes", "length", "events"})
 EVENT_PREFIX: Final = "event."
 
 
+#: What people said of the run: `muleteer runs flag 59641 QA`.
+RUN_FLAGS: Final = "run_flags"
+
+#: A longer number is no run, whatever the catalog says.
+_LONGEST_RUN: Final = 30
+
 #: `{metadata_KEY}` in a template is a key of the catalog's metadata.
 METADATA_PREFIX: Final = "metadata_"
 
@@ -41,6 +48,8 @@ class Facts(NamedTuple):
     payload: Mapping[str, Any] = {}
     #: What the catalog says of the dataset; None until it was asked.
     metadata: Mapping[str, Any] | None = None
+    #: What people said of runs, by run; empty unless some rule asks for it.
+    run_flags: Mapping[int, Sequence[str]] = {}
 
 
 class Clause(NamedTuple):
@@ -98,14 +107,17 @@ class CompiledRule:
         self.pattern = Pattern(rule.pattern, search=rule.search)
         self.in_scope = scope_test(rule.scope)
         self._looks = list(_looks(rule))
-        self._asks_catalog = _asks_catalog(rule, self.pattern)
+        #: Whether a template needs a value that only the catalog has.
+        self.asks_catalog = _asks_catalog(rule, self.pattern)
         #: Whether it asks for keys of the event's payload.
         self.needs_payload = any(key.startswith(EVENT_PREFIX) for key in rule.where)
+        #: Whether it asks for what people said of runs.
+        self.needs_run_flags = RUN_FLAGS in rule.where
 
     def refusals(self, facts: Facts, captured: Mapping[str, str]) -> tuple[list[str], bool]:
         """For a message whose event and name fit: at most two clauses that refuse it, and whether any is unknown."""
         refused: list[str] = []
-        unknown = self._asks_catalog and facts.metadata is None
+        unknown = self.asks_catalog and facts.metadata is None
         if not self.in_scope(facts.message.scope or ""):
             refused.append("scope")
         for name, _, look in self._looks:
@@ -132,7 +144,7 @@ class CompiledRule:
         for clause, wanted, look in self._looks:
             found, holds = look(facts, captured or {})
             clauses.append(Clause(clause, wanted, _shown(found), holds))
-        if self._asks_catalog:
+        if self.asks_catalog:
             found, holds = ("known", True) if facts.metadata is not None else ("not known yet", None)
             clauses.append(Clause("metadata", "for templates", found, holds))
         return Decision(self.version, tuple(clauses), captured or {})
@@ -142,7 +154,7 @@ def _asks_catalog(rule: Rule, pattern: Pattern) -> bool:
     """Whether a template needs a value that only the catalog has."""
     templates = [rule.unique or "", *(action.options for action in rule.actions)]
     templates += [value if isinstance(value, str) else [each.value for each in value] for value in rule.values.values()]
-    names = fields_within(templates)
+    names = fields_within(templates) - set(rule.values)
     by_run = "run" in names or any(not isinstance(value, str) for value in rule.values.values())
     return (by_run and "run" not in pattern.groups) or any(name.startswith(METADATA_PREFIX) for name in names)
 
@@ -182,6 +194,9 @@ def value_of(key: str, facts: Facts, captured: Mapping[str, str]) -> Any:
         return facts.payload.get(key.removeprefix(EVENT_PREFIX))
     if key == "run":
         return run_of(facts, captured)
+    if key == RUN_FLAGS:
+        run = run_of(facts, captured)
+        return facts.run_flags.get(run, ()) if isinstance(run, int) else run
     if key == "closed_at" and facts.message.event_type == "close":
         return facts.message.created_at
     found = getattr(facts.message, key) if key in MESSAGE_FIELDS else None
@@ -198,7 +213,11 @@ def run_of(facts: Facts, captured: Mapping[str, str]) -> int | _Unknown | None:
     if facts.metadata is None:
         return UNKNOWN
     found = facts.metadata.get("run_number")
-    return int(found) if isinstance(found, int | float) or (isinstance(found, str) and found.isdecimal()) else None
+    if isinstance(found, float) and found.is_integer():
+        return int(found)
+    if isinstance(found, str) and found.isdecimal() and len(found) <= _LONGEST_RUN:
+        return int(found)
+    return found if isinstance(found, int) and not isinstance(found, bool) else None
 
 
 def scope_test(globs: Sequence[str]) -> Callable[[str], bool]:
@@ -207,6 +226,8 @@ def scope_test(globs: Sequence[str]) -> Callable[[str], bool]:
     unwanted = [compile_regex(translate(glob[1:])).match for glob in globs if glob.startswith("!")]
     any_wanted = not wanted or "*" in globs
 
+    # there are few scopes, and every message has one of them
+    @lru_cache(maxsize=4096)
     def fits(scope: str) -> bool:
         if not any_wanted and not any(match(scope) for match in wanted):
             return False
@@ -218,4 +239,6 @@ def scope_test(globs: Sequence[str]) -> Callable[[str], bool]:
 def _shown(value: Any) -> str:
     if isinstance(value, _Unknown):
         return "not known yet"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value)) or "nothing"
     return "nothing" if value is None else str(value)

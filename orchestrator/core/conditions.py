@@ -20,6 +20,9 @@ _UNITS: Final = {
     **{unit: 1024**power for power, unit in enumerate(("KiB", "MiB", "GiB", "TiB", "PiB"), start=1)},
 }
 
+#: Whole numbers of so many digits are kept digit by digit; longer ones are no counts of anything.
+_EXACT: Final = 30
+
 Item = bool | int | float | str
 Test = Callable[[Any], bool]
 
@@ -43,10 +46,15 @@ class Condition:
                 self._wanted.append(_test(item))
 
     def holds(self, value: Any) -> bool:
-        """Whether the value fulfils the condition; None never does."""
-        if value is None or any(test(value) for test in self._unwanted):
+        """Whether the value fulfils the condition; None never does. Of several values, one must fit and none may be
+        unwanted.
+        """
+        if value is None:
             return False
-        return not self._wanted or any(test(value) for test in self._wanted)
+        values = value if isinstance(value, list | tuple) else (value,)
+        if any(test(each) for test in self._unwanted for each in values):
+            return False
+        return not self._wanted or any(test(each) for test in self._wanted for each in values)
 
 
 def _test(item: Item) -> Test:
@@ -128,6 +136,9 @@ def read_number(text: str) -> float | int | None:
     found = _NUMBER.fullmatch(text)
     if found is None or found[2] not in _UNITS:
         return None
+    if found[1].isdecimal() and len(found[1]) <= _EXACT:
+        whole: int = int(found[1]) * _UNITS[found[2]]
+        return whole
     value = float(found[1]) * _UNITS[found[2]]
     return int(value) if value.is_integer() else value
 
@@ -149,7 +160,10 @@ def _moment(value: Any) -> datetime | None:
             return None
     if not isinstance(value, datetime):
         return None
-    return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+    try:
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+    except OverflowError:  # at the ends of the calendar
+        return None
 
 
 def _truth(value: Any) -> bool | None:

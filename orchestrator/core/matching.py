@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 from orchestrator.core.clauses import CompiledRule, Decision, Facts
+from orchestrator.core.joins import key_of, slot_versions
 from orchestrator.core.patterns import PatternSet
 from orchestrator.core.templates import TemplateError, fill, fill_within
 from orchestrator.core.values import values_of
 from schemas.message import MessageState
 from schemas.rule import Retry, RuleVersion
+
+#: How the reason of a verdict begins when nobody wants the message, and nobody waits to want it.
+UNMATCHED: Final = "no rule matched"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +39,18 @@ class Match:
     unique_key: str | None = None
 
 
+class Joining(NamedTuple):
+    """A rule that wants a message together with others, which wait for each other under a key."""
+
+    version: RuleVersion
+    slot: str
+    key: str
+
+    @property
+    def rule(self) -> str:
+        return self.version.rule.name
+
+
 @dataclass(frozen=True, slots=True)
 class NearMiss:
     """A rule whose event and pattern fit, and that one other clause refused."""
@@ -51,8 +67,14 @@ class Verdict:
     reason: str
     matches: tuple[Match, ...] = ()
     near_misses: tuple[NearMiss, ...] = ()
+    #: Why rules that want it cannot be filled in.
+    troubles: tuple[str, ...] = ()
     #: Some rule cannot be asked before the catalog has said what it knows of the dataset.
     wants_facts: bool = False
+    #: The waiting rooms that it goes into. What becomes of it there, the store says: here it just stays pending.
+    joins: tuple[Joining, ...] = ()
+    #: What there is to say of it apart from waiting rooms, unless nobody wants it.
+    said: tuple[str, ...] = ()
 
 
 class RuleSet:
@@ -70,14 +92,16 @@ class RuleSet:
         """
         self.revision = revision
         self._unmatched = unmatched
-        self._all = [CompiledRule(version) for version in versions]
-        enabled = [rule for rule in self._all if rule.version.rule.enabled]
-        self.size = len(enabled)
+        self._all = [_compile(version) for version in versions]
+        enabled = [each for slots in self._all for each in slots if each.rule.version.rule.enabled]
+        self.size = len({each.rule.name for each in enabled})
         #: Whether some rule asks for keys of the event's payload.
-        self.needs_payload = any(rule.needs_payload for rule in enabled)
-        events = {event for rule in enabled for event in rule.version.rule.on}
+        self.needs_payload = any(each.rule.needs_payload for each in enabled)
+        #: Whether some rule asks for what people said of runs.
+        self.needs_run_flags = any(each.rule.needs_run_flags for each in enabled)
+        events = {event for each in enabled for event in each.rule.version.rule.on}
         self._by_event = {
-            event: _EventRules([rule for rule in enabled if event in rule.version.rule.on]) for event in events
+            event: _EventRules([each for each in enabled if event in each.rule.version.rule.on]) for event in events
         }
 
     def judge(self, facts: Facts) -> Verdict:
@@ -89,23 +113,53 @@ class RuleSet:
         rules = self._by_event.get(message.event_type or "")
         asked = rules.ask(facts) if rules is not None else _Asked()
         matches = tuple(asked.matches)
-        if asked.troubles or asked.waiting:
-            said = [*asked.troubles, *(f"rule {name} waits for the catalog" for name in asked.waiting)]
-            if matches:
-                said.insert(0, f"matched by {_names(matches)}")
-            state, reason = MessageState.PENDING, "; ".join(said)
+        said = [*asked.troubles, *(f"rule {name} waits for the catalog" for name in asked.waiting)]
+        if matches:
+            said.insert(0, f"matched by {_names(matches)}")
+        if asked.troubles or asked.waiting or asked.joins:
+            joined = [f"rule {each.rule} joins it with others of {each.key}" for each in asked.joins]
+            state, reason = MessageState.PENDING, "; ".join([*said, *joined])
         elif matches:
-            state, reason = MessageState.DISPATCHED, f"matched by {_names(matches)}"
+            state, reason = MessageState.DISPATCHED, said[0]
         else:
             state = asked.policy or self._unmatched.get(
                 message.event_type or "", self._unmatched.get("*", MessageState.DROPPED)
             )
-            reason = f"no rule matched (of {self.size} at revision {self.revision})"
-        return Verdict(state, reason, matches, tuple(asked.near_misses), wants_facts=bool(asked.waiting))
+            reason = f"{UNMATCHED} (of {self.size} at revision {self.revision})"
+            if facts.metadata == {} and message.did is not None:
+                reason += "; the catalog has no such dataset"
+        return Verdict(
+            state,
+            reason,
+            matches,
+            tuple(asked.near_misses),
+            tuple(asked.troubles),
+            wants_facts=bool(asked.waiting),
+            joins=tuple(asked.joins),
+            said=tuple(said),
+        )
 
     def explain(self, facts: Facts) -> Sequence[Decision]:
         """What every rule says, clause by clause, those that are not enabled too."""
-        return [rule.decide(facts) for rule in self._all]
+        return [_decide(slots, facts) for slots in self._all]
+
+
+class _Slot(NamedTuple):
+    """A rule, or one slot of a rule that joins datasets."""
+
+    name: str | None
+    rule: CompiledRule
+
+
+def _compile(version: RuleVersion) -> Sequence[_Slot]:
+    return [_Slot(slot, CompiledRule(each)) for slot, each in slot_versions(version)]
+
+
+def _decide(slots: Sequence[_Slot], facts: Facts) -> Decision:
+    """What a rule says; of a join, what it says for the slot that the message would take."""
+    decisions = [each.rule.decide(facts) for each in slots]
+    fitting = (each for each in decisions if "pattern" not in each.refused_by)
+    return next(fitting, decisions[0])
 
 
 class _Asked:
@@ -113,6 +167,7 @@ class _Asked:
 
     def __init__(self) -> None:
         self.matches: list[Match] = []
+        self.joins: list[Joining] = []
         self.near_misses: list[NearMiss] = []
         #: Rules that the catalog has to answer for.
         self.waiting: list[str] = []
@@ -125,19 +180,26 @@ class _Asked:
 class _EventRules:
     """The rules that listen to one event."""
 
-    def __init__(self, rules: Sequence[CompiledRule]) -> None:
+    def __init__(self, rules: Sequence[_Slot]) -> None:
         self._rules = rules
-        self._patterns = PatternSet([rule.pattern for rule in rules])
+        self._patterns = PatternSet([each.rule.pattern for each in rules])
 
     def ask(self, facts: Facts) -> _Asked:
         asked = _Asked()
+        joining: str | None = None
         for position, captured in self._patterns.matching(facts.message.name or ""):
-            rule = self._rules[position]
+            slot, rule = self._rules[position]
+            if slot is not None:
+                if rule.name == joining:
+                    continue  # it has taken an earlier slot of the same rule
+                joining = rule.name
             refused, unknown = rule.refusals(facts, captured)
             if refused:
                 _refuse(asked, rule, refused, unknown=unknown)
             elif unknown:
                 asked.waiting.append(rule.name)
+            elif slot is not None:
+                _join(asked, rule, slot, captured)
             else:
                 _match(asked, rule, facts, captured)
         return asked
@@ -153,19 +215,44 @@ def _refuse(asked: _Asked, rule: CompiledRule, refused: Sequence[str], *, unknow
 
 
 def _match(asked: _Asked, compiled: CompiledRule, facts: Facts, captured: Mapping[str, str]) -> None:
-    rule = compiled.version.rule
     try:
-        values = values_of(rule, facts, captured)
-        planned = tuple(
-            Planned(position, action.actor, fill_within(action.options, values), action.retry)
-            for position, action in enumerate(rule.actions)
-        )
-        unique_key = None if rule.unique is None else fill(rule.unique, values)
+        asked.matches.append(plan(compiled, facts, captured))
     except TemplateError as error:
         # judged again, and fired, once the rule is mended
-        asked.troubles.append(f"waits for a rule to be mended: rule {rule.name}: {error}")
-        return
-    asked.matches.append(Match(compiled.version, captured, planned, unique_key))
+        asked.troubles.append(f"waits for a rule to be mended: rule {compiled.name}: {error}")
+
+
+def _join(asked: _Asked, compiled: CompiledRule, slot: str, captured: Mapping[str, str]) -> None:
+    join = compiled.version.rule.join
+    assert join is not None
+    try:
+        asked.joins.append(Joining(compiled.version, slot, key_of(join, captured)))
+    except TemplateError as error:
+        asked.troubles.append(f"waits for a rule to be mended: rule {compiled.name}: {error}")
+
+
+def plan(compiled: CompiledRule, facts: Facts, captured: Mapping[str, str]) -> Match:
+    """What is to be done if this rule gets this message, whatever its clauses say.
+
+    Raises:
+        TemplateError: a template cannot be filled in.
+    """
+    return plan_version(compiled.version, facts, captured)
+
+
+def plan_version(version: RuleVersion, facts: Facts, captured: Mapping[str, str]) -> Match:
+    """The same for a rule that is not compiled.
+
+    Raises:
+        TemplateError: a template cannot be filled in.
+    """
+    rule = version.rule
+    values = values_of(rule, facts, captured)
+    planned = tuple(
+        Planned(position, action.actor, fill_within(action.options, values), action.retry)
+        for position, action in enumerate(rule.actions)
+    )
+    return Match(version, captured, planned, None if rule.unique is None else fill(rule.unique, values))
 
 
 def _names(matches: Sequence[Match]) -> str:

@@ -12,9 +12,12 @@ from schemas.dispatch import DispatchId
 _LONGEST = 120
 
 
-def launch_key(workflow: str, dispatch_id: DispatchId) -> str:
-    """The key of a launch that a dispatch asked for: one dispatch, one launch, however often it is tried."""
-    return f"{workflow}/dispatch-{dispatch_id}"
+def launch_key(workflow: str, dispatch_id: DispatchId, round_: int = 0) -> str:
+    """The key of a launch that a dispatch asked for: one launch for each of its rounds, however often it is tried.
+
+    A new round begins only when a person wants another launch beside the one that has ended.
+    """
+    return f"{workflow}/dispatch-{dispatch_id}" + (f"/round-{round_}" if round_ else "")
 
 
 def launch_name(workflow: str, did: Did | None, key: str) -> str:

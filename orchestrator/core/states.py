@@ -11,17 +11,22 @@ from enum import StrEnum
 from schemas.dispatch import DispatchState as D
 from schemas.launch import LaunchState as L
 from schemas.message import MessageState as M
+from schemas.replay import ReplayState as P
+from schemas.room import RoomState as R
 
 Table = Mapping[StrEnum, frozenset[StrEnum]]
 
 MESSAGE: Table = {
     # judged: matched, unmatched (its event's policy), or overtaken by a later event of the same dataset
     M.PENDING: frozenset({M.DISPATCHED, M.DROPPED, M.HELD, M.SUPERSEDED}),
-    M.HELD: frozenset({M.PENDING, M.DROPPED, M.SUPERSEDED}),
-    M.DROPPED: frozenset({M.PENDING}),
+    # dispatched from here, or from dropped: given to a rule by a person
+    M.HELD: frozenset({M.PENDING, M.DISPATCHED, M.DROPPED, M.SUPERSEDED}),
+    # back in quarantine: it could not be read, and was put away
+    M.DROPPED: frozenset({M.PENDING, M.DISPATCHED, M.QUARANTINED}),
     # read after all, replaced by a mended copy, or put away by a person
     M.QUARANTINED: frozenset({M.PENDING, M.SUPERSEDED, M.DROPPED}),
-    M.DISPATCHED: frozenset(),
+    # to be judged once more; what it started stays, and is not started again
+    M.DISPATCHED: frozenset({M.PENDING}),
     M.SUPERSEDED: frozenset(),
 }
 
@@ -35,8 +40,15 @@ DISPATCH: Table = {
     D.HELD: frozenset({D.READY, D.CANCELLED}),
     # forced: a person let it take the key from the one that has it
     D.REFUSED: frozenset({D.READY, D.CANCELLED}),
-    D.DONE: frozenset(),
-    D.CANCELLED: frozenset(),
+    # to be carried out once more
+    D.DONE: frozenset({D.READY}),
+    D.CANCELLED: frozenset({D.READY}),
+}
+
+REPLAY: Table = {
+    P.RUNNING: frozenset({P.STOPPED, P.DONE}),
+    P.STOPPED: frozenset({P.RUNNING}),
+    P.DONE: frozenset(),
 }
 
 LAUNCH: Table = {
@@ -50,6 +62,14 @@ LAUNCH: Table = {
     L.PARTLY_FINISHED: frozenset(),
     L.FAILED: frozenset(),
     L.KILLED: frozenset(),
+}
+
+ROOM: Table = {
+    R.OPEN: frozenset({R.OVERDUE, R.DISPATCHED, R.DROPPED}),
+    R.OVERDUE: frozenset({R.DISPATCHED, R.DROPPED}),
+    # what comes later begins another round
+    R.DISPATCHED: frozenset(),
+    R.DROPPED: frozenset(),
 }
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Final
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from string import Formatter
+from typing import Any, Final
 
 from orchestrator.core.clauses import METADATA_PREFIX, Facts, run_of
 from orchestrator.core.patterns import Pattern
@@ -16,6 +17,8 @@ from schemas.rule import Rule, RunValue
 MESSAGE_VARIABLES: Final = frozenset(
     {"event", "scope", "name", "did", "created_at", "message_id", "generation", "account", "bytes", "length", "events"}
 )
+
+_FORMATTER: Final = Formatter()
 
 
 def variables(message: Message, captured: Mapping[str, str]) -> dict[str, str]:
@@ -65,26 +68,47 @@ def _at_run(name: str, ranges: Sequence[RunValue], run: int | None) -> str:
     raise TemplateError(f"values.{name} has no value for run {run}")
 
 
+def always_fills(rule: Rule, pattern: Pattern) -> bool:
+    """Whether every template of the rule can be filled in, whatever it matches: no format, no range of runs."""
+    known = MESSAGE_VARIABLES | set(pattern.groups)
+    for name, value in rule.values.items():
+        if not isinstance(value, str) or not _plain(value, known):
+            return False
+        known |= {name}
+    return all(_plain(text, known) for text in (rule.unique or "", *(action.options for action in rule.actions)))
+
+
+def _plain(templates: Any, known: Set[str]) -> bool:
+    """Whether all names are known, and none has a format."""
+    if isinstance(templates, Mapping):
+        return all(_plain(item, known) for item in templates.values())
+    if isinstance(templates, list | tuple):
+        return all(_plain(item, known) for item in templates)
+    return not isinstance(templates, str) or all(
+        name is None or (name in known and not spec) for _, name, spec, _ in _FORMATTER.parse(templates)
+    )
+
+
 def mistakes_in_values(rule: Rule, known: frozenset[str]) -> Iterator[tuple[tuple[int | str, ...], str]]:
     """What is wrong with a rule's own values, which may use the `known` names: the field, and the mistake in words."""
     for name, value in rule.values.items():
         place = ("values", name)
         if not name.isidentifier():
             yield place, f"{name!r} cannot be used in a template: letters, digits and _ alone"
-        templates = [value] if isinstance(value, str) else [each.value for each in value]
-        for template in templates:
+        templates = {place: value} if isinstance(value, str) else _templates(place, value)
+        for at, template in templates.items():
             try:
                 unknown = unknown_in(fields(template), known)
             except TemplateError as error:
-                yield place, str(error)
+                yield at, str(error)
                 continue
             if unknown:
-                yield place, unknown_names(unknown, known)
+                yield at, unknown_names(unknown, known)
         if not isinstance(value, str):
             both = overlapping([(each.first, each.last) for each in value])
             if both is not None:
                 one, other = (_written(value[position]) for position in both)
-                yield place, f"the runs {one} and {other} overlap: each run may have one value"
+                yield (*place, both[1]), f"the runs {one} and {other} overlap: each run may have one value"
         known |= {name}
 
 
@@ -102,6 +126,10 @@ def unknown_names(unknown: Sequence[str], known: frozenset[str]) -> str:
     """In words, that a template asks for names that there are not."""
     names = ", ".join(f"{{{name}}}" for name in unknown)
     return f"{names} is neither a group of the pattern nor one of: {', '.join(sorted(known))}"
+
+
+def _templates(place: tuple[str, str], ranges: Sequence[RunValue]) -> Mapping[tuple[int | str, ...], str]:
+    return {(*place, position, "value"): each.value for position, each in enumerate(ranges)}
 
 
 def _written(each: RunValue) -> str:

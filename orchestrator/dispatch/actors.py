@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 
 from pydantic import ValidationError
 
 from orchestrator.core.actor import Actor, Tools
-from orchestrator.core.documents import said
+from orchestrator.core.mistakes import Mistake, mistakes_in
 from schemas.rule import Action
 
 GROUP = "muleteer.actors"
@@ -23,19 +23,30 @@ class Actors:
     #: Why, by name.
     broken: Mapping[str, str]
 
-    def wrong(self, action: Action, tools: Tools) -> str | None:
-        """What is wrong with an action, in words; None if it can be carried out as far as can be known now."""
+    def mistakes(self, action: Action, tools: Tools) -> Iterator[Mistake]:
+        """What is wrong with an action as far as can be known now: the field within its options, and the mistake."""
         actor = self.usable.get(action.actor)
         if actor is None:
             if action.actor in self.broken:
-                return f"the actor {action.actor!r} cannot be used: {self.broken[action.actor]}"
-            return f"there is no actor {action.actor!r}; there are: {', '.join(sorted(self.usable))}"
+                yield (), f"the actor {action.actor!r} cannot be used: {self.broken[action.actor]}"
+            else:
+                yield (), f"there is no actor {action.actor!r}; there are: {', '.join(sorted(self.usable))}"
+            return
         try:
             actor.options.model_validate(action.options)
         except ValidationError as error:
-            problems = error.errors(include_url=False, include_input=False)
-            return "; ".join(f"{'.'.join(map(str, (action.actor, *each['loc'])))}: {said(each)}" for each in problems)
-        return actor.check(action.options, tools)
+            yield from mistakes_in(error, actor.options, action.options)
+            return
+        wrong = actor.check(action.options, tools)
+        if wrong is not None:
+            yield _placed(action.actor, wrong)
+
+
+def _placed(actor: str, wrong: str) -> Mistake:
+    """Actors say `run.command: what is wrong`; the name before the colon is a place."""
+    name, colon, what = wrong.partition(": ")
+    first, *rest = name.split(".")
+    return (tuple(rest), what) if colon and first == actor else ((), wrong)
 
 
 def installed() -> Actors:

@@ -47,7 +47,13 @@ class Dispatcher:
         # After less than a whole batch nothing is left but what a bell has rung for since; an extra rule looks twice.
         over = judged == 0 if self._extra else judged < _BATCH
         if over and not self._stopping.is_set():
-            self._store.bells.wait(MESSAGES, RULES, since=heard, timeout=_SAFETY_POLL)
+            self._store.bells.wait(MESSAGES, RULES, since=heard, timeout=self._patience())
+
+    def _patience(self) -> float:
+        """How long to wait without being called: until the next deadline of a waiting room, if that is soon."""
+        now = self._clock()
+        due = self._store.rooms.next_look(now)
+        return _SAFETY_POLL if due is None else min(_SAFETY_POLL, (due - now).total_seconds())
 
     def stop(self) -> None:
         self._stopping.set()
@@ -64,6 +70,8 @@ class Dispatcher:
             # another dispatcher may have judged a message already, without the extra rule
             judged = self._judge(rules, self._seen)
             self._seen = judged.last or self._seen
+        for alert in judged.alerts:
+            log.warning("room.alert", said=alert, next="muleteer rooms list; muleteer rooms show ID")
         if judged.judged:
             log.debug("dispatcher.judged", messages=judged.judged, dispatched=judged.dispatched)
         return judged
@@ -76,6 +84,7 @@ class Dispatcher:
             limit=_BATCH,
             again_after=again_after,
             payloads=rules.needs_payload,
+            run_flags=rules.needs_run_flags,
         )
 
     def _rules_in_force(self) -> RuleSet:

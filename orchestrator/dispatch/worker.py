@@ -16,8 +16,9 @@ import structlog
 from orchestrator.clock import Clock
 from orchestrator.core.actor import Actor, GiveUp, Outcome, Retry, Tools
 from orchestrator.core.dispatch import Next, after
+from orchestrator.core.gates import LimitsOf
 from orchestrator.loop import Outage, Patience
-from orchestrator.store.dispatches import Claim
+from orchestrator.store.dispatches import NO_LIMITS, Claim
 from orchestrator.store.port import StoreUnavailable
 from orchestrator.store.signals import DISPATCHES
 from orchestrator.store.store import Store
@@ -49,13 +50,18 @@ class Worker:
         lease: timedelta,
         store_outage: Outage,
         clock: Clock,
+        limits: LimitsOf = NO_LIMITS,
     ) -> None:
+        """`limits` are those of the settings."""
         self._store = store
         self._actors = actors
         self._tools = tools
         self._threads = threads
         self._lease = lease
         self._clock = clock
+        self._limits = limits
+        #: When it was last looked for something to claim.
+        self._looked_at = clock()
         #: Names this worker in claims and in the journal; no two processes ever share it.
         self.name = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:6]}"
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="worker")
@@ -75,8 +81,14 @@ class Worker:
 
     def claim_and_start(self, only: Sequence[DispatchId] | None = None) -> int:
         """Claim due dispatches for the free threads, and start them. Returns how many. Raises StoreUnavailable."""
+        self._looked_at = self._clock()
         claims = self._store.dispatches.claim(
-            owner=self.name, limit=self._free(), lease=self._lease, now=self._clock(), only=only
+            owner=self.name,
+            limit=self._free(),
+            lease=self._lease,
+            now=self._looked_at,
+            only=only,
+            limits=self._limits,
         )
         with self._changed:
             self._in_hand.update(claim.order.dispatch_id for claim in claims)
@@ -117,7 +129,7 @@ class Worker:
             return self._threads - len(self._in_hand)
 
     def _until_next(self) -> float:
-        due = self._store.dispatches.next_due()
+        due = self._store.dispatches.next_due(self._looked_at)
         if due is None:
             return _SAFETY_POLL
         return min(_SAFETY_POLL, max(0.01, (due - self._clock()).total_seconds()))

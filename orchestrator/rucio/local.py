@@ -23,6 +23,7 @@ import structlog
 from orchestrator.clock import Clock, utc_now
 from orchestrator.rucio.local_tables import TABLES
 from orchestrator.rucio.port import (
+    KEPT_METADATA,
     CatalogError,
     CatalogUnavailable,
     DatasetClosed,
@@ -44,6 +45,7 @@ Announce = Callable[[Mapping[str, str], bytes], None]
 _SCOPE = re.compile(r"[A-Za-z0-9_.\-]{1,25}")
 _NAME = re.compile(r"[/A-Za-z0-9][/A-Za-z0-9.\-_]{0,249}")
 _ADLER32 = re.compile(r"[0-9a-f]{8}")
+_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]{0,254}")
 _MOMENT = "%Y-%m-%d %H:%M:%S.%f"
 #: Seconds that one writer waits for another.
 _PATIENCE = 30.0
@@ -164,6 +166,29 @@ class LocalCatalog:
             )
             return [_file_entry(row) for row in rows]
 
+    def metadata(self, dids: Iterable[Did]) -> Mapping[Did, Mapping[str, Any]]:
+        with self._transaction("DEFERRED") as db:
+            known = {did: _metadata(db, did) for did in dict.fromkeys(dids) if _may_exist(did)}
+        return {did: document for did, document in known.items() if document is not None}
+
+    def set_metadata(self, did: Did, key: str, value: str | float | bool | None) -> None:
+        """Set a key of a dataset's metadata; None takes it away. No event tells of it, as with Rucio.
+
+        Raises:
+            CatalogError: the catalog keeps this key itself, or the key cannot be one.
+            DidNotFound, CatalogUnavailable.
+        """
+        if key in KEPT_METADATA:
+            raise CatalogError(f"{did}: {key} is kept by the catalog and cannot be set")
+        if not _KEY.fullmatch(key):
+            raise CatalogError(f"{did}: {key!r} is no key: letters, digits, `_`, `.` and `-`, and no digit first")
+        with self._transaction("IMMEDIATE") as db:
+            id_ = _dataset(db, did)["id"]
+            if value is None:
+                db.execute("DELETE FROM metadata WHERE dataset_id = ? AND key = ?", (id_, key))
+            else:
+                db.execute("INSERT OR REPLACE INTO metadata VALUES (?, ?, ?)", (id_, key, json.dumps(value)))
+
     def flush(self) -> None:
         """Announce what is in the outbox, oldest first. Never raises: what cannot be announced stays there.
 
@@ -221,7 +246,7 @@ class LocalCatalog:
         """Make the file and its tables. One process at a time: SQLite does not queue for a change of journal mode."""
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            with _flock(self._path.parent, os.O_RDONLY, fcntl.LOCK_EX), self._connection() as db:
+            with _flock(self._path.parent, os.O_RDONLY, fcntl.LOCK_EX), self._connection("rwc") as db:
                 db.execute("PRAGMA journal_mode = WAL")
                 for table in TABLES:
                     db.execute(table)
@@ -237,10 +262,14 @@ class LocalCatalog:
             db.execute("COMMIT")
 
     @contextmanager
-    def _connection(self) -> Iterator[sqlite3.Connection]:
-        """A connection for one call, so that threads and processes share nothing but the file."""
+    def _connection(self, mode: Literal["rw", "rwc"] = "rw") -> Iterator[sqlite3.Connection]:
+        """A connection for one call, so that threads and processes share nothing but the file.
+
+        With `rw` a file that has gone is not made anew: it is away, and an empty catalog would be a wrong answer.
+        """
+        url = f"{self._path.absolute().as_uri()}?mode={mode}"
         try:
-            with closing(sqlite3.connect(self._path, timeout=_PATIENCE, isolation_level=None)) as db:
+            with closing(sqlite3.connect(url, uri=True, timeout=_PATIENCE, isolation_level=None)) as db:
                 db.row_factory = sqlite3.Row
                 db.execute("PRAGMA foreign_keys = ON")
                 db.create_function("shell_match", 2, fnmatchcase, deterministic=True)
@@ -257,6 +286,11 @@ def _flock(path: Path, flags: int, operation: int) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def _may_exist(did: Did) -> bool:
+    """What came in a message may be anything; some of it SQLite would not even look for."""
+    return bool(_SCOPE.fullmatch(did.scope) and _NAME.fullmatch(did.name))
 
 
 def _check_name(did: Did) -> None:
@@ -323,6 +357,24 @@ def _dataset_entry(row: sqlite3.Row) -> DatasetEntry:
         length=row["length"],
         events=row["events"],
     )
+
+
+def _metadata(db: sqlite3.Connection, did: Did) -> dict[str, Any] | None:
+    """What is known of a dataset or a file; None if there is neither."""
+    file = _row(db, "file", did)
+    if file is not None:
+        return {"did_type": "FILE", **{key: file[key] for key in ("bytes", "events", "adler32")}}
+    dataset = _row(db, "dataset", did)
+    if dataset is None:
+        return None
+    entry = _dataset_entry(dataset)
+    set_ = db.execute("SELECT key, value FROM metadata WHERE dataset_id = ?", (dataset["id"],))
+    return {
+        **{row["key"]: json.loads(row["value"]) for row in set_},
+        **{key: getattr(entry, key) for key in ("account", "bytes", "length", "events", "created_at", "closed_at")},
+        "did_type": "DATASET",
+        "is_open": entry.state is DatasetState.OPEN,
+    }
 
 
 def _file_entry(row: sqlite3.Row) -> FileEntry:

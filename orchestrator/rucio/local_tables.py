@@ -37,6 +37,15 @@ TABLES = (
         PRIMARY KEY (dataset_id, file_id)
     ) WITHOUT ROWID
     """,
+    # What people have set, each value as JSON.
+    """
+    CREATE TABLE IF NOT EXISTS metadata (
+        dataset_id INTEGER NOT NULL REFERENCES dataset (id) ON DELETE CASCADE,
+        key TEXT NOT NULL,
+        value TEXT NOT NULL,
+        PRIMARY KEY (dataset_id, key)
+    ) WITHOUT ROWID
+    """,
     # Events that nobody has been told yet. A row is written with the change that it tells of.
     """
     CREATE TABLE IF NOT EXISTS outbox (

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Protocol
+from typing import Any, Final, Protocol
 
 from schemas.did import Did
 
@@ -37,6 +37,15 @@ class InvalidDid(CatalogError):
 
 class CatalogUnavailable(CatalogError):
     """The catalog cannot be reached for now. Trying again later is safe."""
+
+
+#: Metadata that the catalog keeps itself: nobody can set it.
+KEPT_METADATA: Final = frozenset(
+    {
+        *("scope", "name", "account", "did_type", "is_open", "created_at", "updated_at", "closed_at"),
+        *("bytes", "length", "events", "adler32", "md5"),
+    }
+)
 
 
 class DatasetState(StrEnum):
@@ -109,3 +118,9 @@ class Catalog(Protocol):
 
     def files(self, did: Did) -> Sequence[FileEntry]:
         """The files of a dataset, by name. Raises DidNotFound."""
+
+    def metadata(self, dids: Iterable[Did]) -> Mapping[Did, Mapping[str, Any]]:
+        """What the catalog knows of many DIDs, in few calls: Rucio's keys, and those that people have set.
+
+        Times are UTC. A DID that the catalog does not have, or has no more, is left out.
+        """

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
+from itertools import cycle
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, func, insert, or_, select, update
@@ -13,20 +16,30 @@ from sqlalchemy import ColumnElement, Connection, Select, func, insert, or_, sel
 from orchestrator.core.actor import Order, Trace
 from orchestrator.core.clauses import Facts
 from orchestrator.core.dispatch import Next, after_silence
+from orchestrator.core.gates import LimitsOf, Subject, order_of
 from orchestrator.core.matching import Verdict
 from orchestrator.store.engine import Database
+from orchestrator.store.gates import GateKeeper, Regime, stamp_of, take_turn
+from orchestrator.store.joining import Seating, rules_due
 from orchestrator.store.journal import MOST_PARAMETERS, move, without_nul
-from orchestrator.store.judging import is_pending, pending_messages, write_down
+from orchestrator.store.judging import facts_of, is_pending, pending_messages, write_down, write_rooms
 from orchestrator.store.messages import detail_of, whole_columns
 from orchestrator.store.port import NotFound
 from orchestrator.store.rules import current_revision
 from orchestrator.store.signals import DISPATCHES, FACTS
+from orchestrator.store.standings import standings
+from orchestrator.store.suspensions import note_end_of_dispatch, note_starts
 from orchestrator.store.tables import Row, attempts, dispatches, messages
 from schemas.dispatch import Attempt, AttemptOutcome, Dispatch, DispatchId, DispatchState
-from schemas.message import MessageId, MessageState
+from schemas.gate import Standing
+from schemas.message import Message, MessageId, MessageState
+from schemas.rule import Order as StartOrder
 from schemas.rule import Retry
 
 _DUE = (DispatchState.READY, DispatchState.WAITING)
+
+#: No settings that hold anything back.
+NO_LIMITS: LimitsOf = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +53,8 @@ class Judged:
     dispatches: tuple[DispatchId, ...] = ()
     #: The last message looked at; the next round may begin after it.
     last: MessageId | None = None
+    #: What people should hear of: datasets that came too late, waiting rooms whose deadline has passed.
+    alerts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +73,9 @@ class Dispatches:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._keeper = GateKeeper()
+        #: What is ready and what waits for its moment come first in turn, so that neither starves the other.
+        self._turns = cycle([_DUE, _DUE[::-1]])
 
     # The dispatcher's side.
 
@@ -70,31 +88,68 @@ class Dispatches:
         limit: int,
         again_after: MessageId | None = None,
         payloads: bool = False,
+        run_flags: bool = False,
     ) -> Judged:
         """Judge pending messages and write down what follows, in one transaction.
 
+        Once none is left, waiting rooms whose time has come are settled, in another.
+
         Those not yet judged at this `revision` come up; with `again_after`, every pending one after that id does.
-        `judge` must be pure: it is called within the transaction. With `payloads` it gets those of the events too.
+        `judge` must be pure: it is called within the transaction. With `payloads` it gets those of the events
+        too, with `run_flags` what people said of runs.
 
         Does nothing if other rules came into force meanwhile: the caller judges by theirs then.
 
         Raises:
             StoreUnavailable: nothing was changed.
         """
-        if not self._any_pending(revision, again_after):
-            return Judged()
-        with self._database.write(DISPATCHES, FACTS) as connection:
-            if again_after is None and current_revision(connection) != revision:
-                return Judged()
-            batch = pending_messages(connection, revision, limit, again_after, payloads=payloads)
-            verdicts = [(facts.message, judge(facts)) for facts in batch]
-            written, states = write_down(connection, verdicts, revision, now)
-        return Judged(
-            judged=len(batch),
-            dispatched=states.count(MessageState.DISPATCHED),
-            dropped=states.count(MessageState.DROPPED),
-            dispatches=tuple(written),
-            last=max((facts.message.id for facts in batch), default=None),
+        judged = Judged()
+
+        def again(connection: Connection, ids: Sequence[MessageId]) -> Sequence[tuple[Message, Verdict]]:
+            found = facts_of(connection, ids, payloads=payloads, run_flags=run_flags)
+            return [(facts.message, judge(facts)) for facts in found]
+
+        if self._any_pending(revision, again_after):
+            with self._database.write(DISPATCHES, FACTS) as connection:
+                if again_after is None and current_revision(connection) != revision:
+                    return judged
+                batch = pending_messages(
+                    connection, revision, limit, again_after, payloads=payloads, run_flags=run_flags
+                )
+                verdicts = [(facts.message, judge(facts)) for facts in batch]
+                written = write_down(connection, verdicts, revision, now, partial(again, connection))
+            judged = Judged(
+                judged=len(batch),
+                dispatched=written.states.count(MessageState.DISPATCHED),
+                dropped=written.states.count(MessageState.DROPPED),
+                dispatches=tuple(written.dispatches),
+                last=max((facts.message.id for facts in batch), default=None),
+                alerts=tuple(written.alerts),
+            )
+        return judged if judged.judged >= limit else self._settle_due(judged, revision, now, again)
+
+    def _settle_due(
+        self,
+        judged: Judged,
+        revision: int,
+        now: datetime,
+        again: Callable[[Connection, Sequence[MessageId]], Sequence[tuple[Message, Verdict]]],
+    ) -> Judged:
+        """Settle the waiting rooms whose time has come. What arrived before that was looked at counts for them."""
+        with self._database.read() as connection:
+            due = rules_due(connection, now)
+        if not due:
+            return judged
+        with self._database.write(DISPATCHES) as connection:
+            if current_revision(connection) != revision:
+                return judged
+            seating = Seating(connection, revision, now)
+            seating.settle_due(due)
+            written = write_rooms(connection, seating, now, partial(again, connection), who="dispatcher")
+        return replace(
+            judged,
+            dispatches=(*judged.dispatches, *written),
+            alerts=(*judged.alerts, *seating.alerts),
         )
 
     def _any_pending(self, revision: int, again_after: MessageId | None) -> bool:
@@ -106,43 +161,95 @@ class Dispatches:
     # The worker's side.
 
     def claim(
-        self, *, owner: str, limit: int, lease: timedelta, now: datetime, only: Sequence[DispatchId] | None = None
+        self,
+        *,
+        owner: str,
+        limit: int,
+        lease: timedelta,
+        now: datetime,
+        only: Sequence[DispatchId] | None = None,
+        limits: LimitsOf = NO_LIMITS,
     ) -> list[Claim]:
-        """Take up to `limit` dispatches that are due; nobody else has them while the lease is renewed."""
+        """Take up to `limit` dispatches that are due; nobody else has them while the lease is renewed.
+
+        Caps, paces and the order of rules are kept, and so are `limits`, those of the settings. What is suspended is
+        left alone; with `only`, these are taken and no others, suspended or not.
+        """
         if limit <= 0 or not self._any_due(now):
             return []
-        with self._database.write() as connection:
-            claimed: list[int] = []
-            for state in _DUE:
-                ids = _due(connection, state, now, limit - len(claimed), only)
-                claimed += move(
-                    connection,
-                    dispatches,
-                    ids,
-                    state,
-                    DispatchState.RUNNING,
-                    who=owner,
-                    why=None,
-                    at=now,
-                    owner=owner,
-                    lease_until=now + lease,
-                    attempts=dispatches.c.attempts + 1,
-                    spent=dispatches.c.spent + 1,
-                    updated_at=now,
-                )
-            return _claims(connection, claimed, owner, now)
+        states = next(self._turns)
+        while True:
+            regime = self._worth_a_turn(limits, now, only)
+            if regime is None:
+                return []
+            with self._database.write() as connection:
+                take_turn(connection, alone=regime.gated)
+                # rules may have changed since; then everything is asked anew
+                if stamp_of(connection) == regime.stamp:
+                    claimed: list[int] = []
+                    for state in states:
+                        if len(claimed) < limit:
+                            ids = self._next(connection, state, regime, now, limit - len(claimed), only)
+                            claimed += _take(connection, ids, state, owner, lease, now)
+                    return _claims(connection, claimed, owner, now)
+
+    def _worth_a_turn(self, limits: LimitsOf, now: datetime, only: Sequence[DispatchId] | None) -> Regime | None:
+        """What is in force; None if it lets nothing through. Takes no lock, so that nobody queues up for nothing."""
+        with self._database.read() as connection:
+            regime = self._keeper.regime(connection, limits)
+            if not regime.gated or only is not None:
+                return regime
+            waits = select(dispatches.c.id).where(*_is_due([DispatchState.WAITING], now)).limit(1)
+            if connection.execute(waits).first() is not None:
+                return regime
+            return regime if self._keeper.choose(connection, regime, now=now, limit=1) else None
+
+    def _next(
+        self,
+        connection: Connection,
+        state: DispatchState,
+        regime: Regime,
+        now: datetime,
+        limit: int,
+        only: Sequence[DispatchId] | None,
+    ) -> list[int]:
+        """Those to be taken next, locked. What waits for its moment goes on already: no gate is before it."""
+        if state is DispatchState.WAITING or not regime.gated:
+            return _due(connection, state, now, limit, only)
+        chosen = self._keeper.choose(connection, regime, now=now, limit=limit, only=only)
+        ids = set(_due(connection, state, now, limit, [DispatchId(each.id) for each in chosen]))
+        started = [each for each in chosen if each.id in ids]
+        newest_first = (
+            each.rule for each in started if order_of(each.rule, each.group, regime.limits) is StartOrder.NEWEST
+        )
+        for rule, count in Counter(newest_first).items():
+            note_starts(connection, rule, count)
+        return [each.id for each in started]
 
     def _any_due(self, now: datetime) -> bool:
         """A glance that takes no lock, so that idle workers do not stand in the writers' queue."""
         with self._database.read() as connection:
             return connection.execute(select(dispatches.c.id).where(*_is_due(_DUE, now)).limit(1)).first() is not None
 
-    def next_due(self) -> datetime | None:
-        """When the next dispatch that waits for a moment is due; None if none waits."""
-        query = select(func.min(dispatches.c.not_before)).where(dispatches.c.state.in_(_DUE))
+    def standings(self, *, now: datetime, limits: LimitsOf = NO_LIMITS, also: Sequence[Subject] = ()) -> list[Standing]:
+        """How much of the limits is used, and why nothing more is started: everything, groups, and rules in force.
+
+        Rules that are not in force and have nothing ready are left out, but for those in `also`.
+        """
         with self._database.read() as connection:
-            due: datetime | None = connection.scalars(query).one()
-        return due
+            return standings(connection, self._keeper.regime(connection, limits), now, also)
+
+    def next_due(self, after: datetime | None = None) -> datetime | None:
+        """When the next dispatch that waits for a moment is due, or a pace lets one through; None if none waits.
+
+        With `after`, those that were due by then do not count: they are held back by something else.
+        """
+        query = select(func.min(dispatches.c.not_before)).where(dispatches.c.not_before.is_not(None))
+        if after is not None:
+            query = query.where(dispatches.c.not_before > after)
+        with self._database.read() as connection:
+            moments = [connection.scalars(query).one(), self._keeper.opens_at]
+        return min((each for each in moments if each is not None and (after is None or each > after)), default=None)
 
     def renew(self, ids: Sequence[DispatchId], *, owner: str, until: datetime) -> None:
         """Extend the claims of this worker."""
@@ -173,6 +280,7 @@ class Dispatches:
             )
             if moved:
                 _end_attempt(connection, id_, number, next_, trace, now)
+                note_end_of_dispatch(connection, id_, next_.state, next_.reason, now)
         return bool(moved)
 
     # The janitor's side.
@@ -231,29 +339,11 @@ class Dispatches:
                     updated_at=now,
                 )
                 _end_attempt(connection, row["id"], row["attempts"], next_, Trace(), now)
+                note_end_of_dispatch(connection, row["id"], next_.state, next_.reason, now)
                 resolved.append((DispatchId(row["id"]), next_))
         return resolved
 
     # A person's side.
-
-    def retry(self, ids: Sequence[DispatchId], *, who: str, why: str, now: datetime) -> list[DispatchId]:
-        """Put failed dispatches back on the list, with a fresh count of attempts. Returns those that were failed."""
-        with self._database.write(DISPATCHES) as connection:
-            moved = move(
-                connection,
-                dispatches,
-                ids,
-                DispatchState.FAILED,
-                DispatchState.READY,
-                who=who,
-                why=why,
-                at=now,
-                spent=0,
-                not_before=None,
-                reason=why,
-                updated_at=now,
-            )
-        return [DispatchId(id_) for id_ in moved]
 
     def get(self, id_: DispatchId) -> Dispatch:
         """Raises NotFound."""
@@ -300,6 +390,27 @@ def _is_due(states: Sequence[DispatchState], now: datetime) -> list[ColumnElemen
         dispatches.c.state.in_(states),
         or_(dispatches.c.not_before.is_(None), dispatches.c.not_before <= now),
     ]
+
+
+def _take(
+    connection: Connection, ids: Sequence[int], state: DispatchState, owner: str, lease: timedelta, now: datetime
+) -> list[int]:
+    return move(
+        connection,
+        dispatches,
+        ids,
+        state,
+        DispatchState.RUNNING,
+        who=owner,
+        why=None,
+        at=now,
+        owner=owner,
+        lease_until=now + lease,
+        not_before=None,
+        attempts=dispatches.c.attempts + 1,
+        spent=dispatches.c.spent + 1,
+        updated_at=now,
+    )
 
 
 def _due(
@@ -351,6 +462,7 @@ def _claim(row: Row, bodies: Mapping[int, Any]) -> Claim:
         message=bodies[row["message_id"]],
         captured=json.loads(row["captured"]),
         options=json.loads(row["options"]),
+        round=row["round"],
     )
     return Claim(order, row["actor"], Retry.model_validate_json(row["retry"]), row["spent"])
 

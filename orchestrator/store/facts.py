@@ -7,16 +7,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import Connection, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, bindparam, delete, func, insert, literal_column, or_, select, update
+from sqlalchemy.dialects.postgresql import insert as insert_postgresql
+from sqlalchemy.dialects.sqlite import insert as insert_sqlite
 
 from orchestrator.store.engine import Database
 from orchestrator.store.intake import chunks
+from orchestrator.store.journal import record, without_nul
 from orchestrator.store.signals import FACTS, MESSAGES
-from orchestrator.store.tables import facts, messages
+from orchestrator.store.tables import Row, facts, messages
 from schemas.did import Did
-from schemas.message import MessageId
+from schemas.message import MessageId, MessageState
+
+#: No reason is kept that is longer than this.
+_LONGEST_REASON: Final = 1000
 
 
 class FactState(StrEnum):
@@ -31,9 +37,38 @@ class Question:
     """A message whose dataset the catalog is to be asked about."""
 
     message_id: MessageId
-    did: Did
+    #: None for an event that is about no dataset.
+    did: Did | None
     #: How often it was asked in vain.
     tries: int
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the catalog said: nothing, if it has no such dataset. Then the reason says so."""
+
+    document: Mapping[str, Any]
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """Where the question about one message stands."""
+
+    state: FactState
+    document: Mapping[str, Any] | None
+    #: How often it was asked in vain.
+    tries: int
+    reason: str | None
+    wanted_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """How many pending messages wait for the catalog, and since when the first of them does."""
+
+    messages: int
+    since: datetime | None
 
 
 def known_facts(connection: Connection, ids: Sequence[int]) -> dict[int, Mapping[str, Any]]:
@@ -52,7 +87,7 @@ def want_facts(connection: Connection, ids: Sequence[MessageId], now: datetime) 
     for chunk in chunks(ids):
         asked = set(connection.scalars(select(facts.c.message_id).where(facts.c.message_id.in_(chunk))))
         rows = [
-            {"message_id": id_, "state": FactState.WANTED.value, "tries": 0, "updated_at": now}
+            {"message_id": id_, "state": FactState.WANTED.value, "tries": 0, "wanted_at": now, "updated_at": now}
             for id_ in chunk
             if id_ not in asked
         ]
@@ -66,65 +101,135 @@ class FactStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def due(self, *, now: datetime, limit: int) -> list[Question]:
-        """Up to `limit` questions that are to be asked now."""
+    # The enricher's side.
+
+    def take(self, *, now: datetime, until: datetime, limit: int) -> list[Question]:
+        """Up to `limit` questions that are to be asked now, oldest messages first.
+
+        No other enricher gets them before `until`; what is not answered then is asked again.
+        """
         query = (
             select(facts.c.message_id, facts.c.tries, messages.c.scope, messages.c.name)
             .join(messages, messages.c.id == facts.c.message_id)
-            .where(facts.c.state == FactState.WANTED, or_(facts.c.not_before.is_(None), facts.c.not_before <= now))
-            .where(messages.c.scope.is_not(None), messages.c.name.is_not(None))
+            .where(*_OPEN, or_(facts.c.not_before.is_(None), facts.c.not_before <= now))
             .order_by(facts.c.message_id)
             .limit(limit)
         )
         with self._database.read() as connection:
-            return [
-                Question(MessageId(row.message_id), Did(row.scope, row.name), row.tries)
-                for row in connection.execute(query)
-            ]
+            # takes no lock, so that an idle enricher does not stand in the writers' queue
+            if connection.execute(query.limit(1)).first() is None:
+                return []
+        with self._database.write() as connection:
+            rows = connection.execute(query.with_for_update(of=facts, skip_locked=True)).all()
+            for chunk in chunks([row.message_id for row in rows]):
+                connection.execute(update(facts).where(facts.c.message_id.in_(chunk)).values(not_before=until))
+        return [Question(MessageId(row.message_id), _did(row.scope, row.name), row.tries) for row in rows]
 
     def next_due(self) -> datetime | None:
         """When the next question that waits for a moment is due; None if none waits."""
-        query = select(func.min(facts.c.not_before)).where(facts.c.state == FactState.WANTED)
+        query = select(func.min(facts.c.not_before)).select_from(facts.join(messages)).where(*_OPEN)
         with self._database.read() as connection:
             due: datetime | None = connection.scalars(query).one()
         return due
 
-    def answer(self, answers: Mapping[MessageId, Mapping[str, Any]], *, reason: str | None, now: datetime) -> None:
-        """Write down what the catalog said, and have those messages judged again."""
+    def answer(self, answers: Mapping[MessageId, Answer], *, now: datetime) -> None:
+        """Write down what the catalog said, whether or not it was wanted, and have those messages judged again."""
         if not answers:
             return
+        rows = [_known(id_, answer, now) for id_, answer in sorted(answers.items())]
         with self._database.write(MESSAGES) as connection:
-            for id_, document in answers.items():
-                said = json.dumps(document, default=str)
-                connection.execute(
-                    update(facts)
-                    .where(facts.c.message_id == id_)
-                    .values(state=FactState.KNOWN.value, document=said, reason=reason, updated_at=now)
-                )
-            _judge_again(connection, list(answers))
+            # first: whoever judges a message has its row, and may be about to want its facts
+            _judge_again(connection, sorted(answers))
+            write = insert_sqlite(facts) if self._database.is_sqlite else insert_postgresql(facts)
+            changed = {name: write.excluded[name] for name in ("state", "document", "reason", "updated_at")}
+            connection.execute(write.on_conflict_do_update(index_elements=[facts.c.message_id], set_=changed), rows)
 
     def postpone(self, ids: Sequence[MessageId], *, why: str, until: datetime, now: datetime) -> None:
         """The catalog could not be asked: again later."""
         with self._database.write() as connection:
             for chunk in chunks(ids):
-                connection.execute(
-                    update(facts)
-                    .where(facts.c.message_id.in_(chunk))
-                    .values(tries=facts.c.tries + 1, not_before=until, reason=why[:1000], updated_at=now)
-                )
+                wanted = (facts.c.message_id.in_(chunk), facts.c.state == FactState.WANTED)
+                values = {"tries": facts.c.tries + 1, "not_before": until, "reason": _short(why), "updated_at": now}
+                connection.execute(update(facts).where(*wanted).values(values))
 
-    def forget(self, ids: Sequence[MessageId], *, now: datetime) -> int:
-        """Ask again: what is known of these messages may have changed. Returns how many were known."""
+    # A person's side.
+
+    def of(self, message_id: MessageId) -> Fact | None:
+        """Where the question about a message stands; None if no rule has asked for it."""
+        with self._database.read() as connection:
+            row = connection.execute(select(facts).where(facts.c.message_id == message_id)).mappings().one_or_none()
+        if row is None:
+            return None
+        document = None if row["document"] is None else json.loads(row["document"])
+        return Fact(FactState(row["state"]), document, row["tries"], row["reason"], row["wanted_at"])
+
+    def waiting(self) -> Waiting:
+        """How many messages wait for the catalog."""
+        query = select(func.count(), func.min(facts.c.wanted_at)).select_from(facts.join(messages)).where(*_OPEN)
+        with self._database.read() as connection:
+            count, since = connection.execute(query).one()
+        return Waiting(count, since)
+
+    def forget(self, ids: Sequence[MessageId], *, who: str, why: str, now: datetime) -> list[MessageId]:
+        """Ask again: what is known of these messages may have changed. Returns those that were asked about before.
+
+        Those that are pending are judged again; what was dispatched stays so.
+        """
+        forgotten: list[MessageId] = []
         with self._database.write(FACTS, MESSAGES) as connection:
-            forgotten = 0
-            for chunk in chunks(ids):
-                forgotten += connection.execute(delete(facts).where(facts.c.message_id.in_(chunk))).rowcount
-            _judge_again(connection, ids)
-        return forgotten
+            _judge_again(connection, sorted(ids))
+            for state in FactState:
+                for chunk in chunks(sorted(ids)):
+                    these = delete(facts).where(facts.c.message_id.in_(chunk), facts.c.state == state)
+                    gone = connection.scalars(these.returning(facts.c.message_id)).all()
+                    record(connection, "facts", sorted(gone), state, "forgotten", who=who, why=why, at=now)
+                    forgotten += map(MessageId, gone)
+        return sorted(forgotten)
+
+
+#: Questions that somebody waits for: nobody does for those of a message that was dropped, held or overtaken meanwhile.
+_OPEN: Final = (
+    facts.c.state == literal_column(f"'{FactState.WANTED}'"),
+    messages.c.state == literal_column(f"'{MessageState.PENDING}'"),
+)
+
+
+def _did(scope: str | None, name: str | None) -> Did | None:
+    return Did(scope, name) if scope is not None and name is not None else None
+
+
+def _known(id_: MessageId, answer: Answer, now: datetime) -> Row:
+    return {
+        "message_id": id_,
+        "state": FactState.KNOWN.value,
+        "tries": 0,
+        "document": json.dumps(answer.document, default=_plain),
+        "reason": None if answer.reason is None else _short(answer.reason),
+        "wanted_at": now,
+        "updated_at": now,
+    }
+
+
+def _short(reason: str) -> str:
+    return (without_nul(reason) or "")[:_LONGEST_REASON]
+
+
+def _plain(value: object) -> str:
+    return value.isoformat() if isinstance(value, datetime) else str(value)
+
+
+#: 0, not -1: it was judged before, and has near misses.
+_AGAIN: Final = (
+    update(messages)
+    .where(
+        messages.c.id.in_(bindparam("ids", expanding=True)),
+        messages.c.state == MessageState.PENDING,
+        messages.c.judged_revision > 0,
+    )
+    .values(judged_revision=0)
+)
 
 
 def _judge_again(connection: Connection, ids: Sequence[MessageId]) -> None:
     for chunk in chunks(ids):
-        again = (messages.c.id.in_(chunk), messages.c.state == "pending")
-        # 0, not -1: it was judged before, and has near misses
-        connection.execute(update(messages).where(*again).values(judged_revision=0))
+        connection.execute(_AGAIN, {"ids": chunk})

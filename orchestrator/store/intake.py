@@ -14,6 +14,7 @@ from sqlalchemy import Connection, bindparam, func, select, text, update
 
 from orchestrator.core.message import Rejection, count_of, identity, identity_of_rejected, read_body
 from orchestrator.core.settlement import LifeEvent, Place, settle
+from orchestrator.core.sieve import Sieve
 from orchestrator.store.engine import Database, insert_many
 from orchestrator.store.journal import move, record
 from orchestrator.store.tables import Row, messages
@@ -80,11 +81,18 @@ def read_arrival(arrival: Arrival) -> Read:
 
 
 def keep(
-    connection: Connection, read: Sequence[Read], origin: str, now: datetime, settled: Set[str] = frozenset()
+    connection: Connection,
+    read: Sequence[Read],
+    origin: str,
+    now: datetime,
+    settled: Set[str] = frozenset(),
+    sieve: Sieve | None = None,
+    spared: Set[str] = frozenset(),
 ) -> Intake:
     """Store what is new, count what is not, and place all of it in the lives of its datasets; within a transaction.
 
-    `settled` are the identities of events that nothing can overtake any more.
+    `settled` are the identities of events that nothing can overtake any more. What the sieve catches, but for the
+    `spared`, is stored too, dropped, with the reason.
     """
     known = known_identities(connection, {item.identity for item in read})
     new: dict[str, Read] = {}
@@ -96,7 +104,8 @@ def keep(
             new[item.identity] = item
     places = _place(connection, new, now)
     places.update({key: places[key]._replace(overtaken=None) for key in settled & places.keys()})
-    rows = _rows(new, places, again, origin, now, first_id=_next_id(connection))
+    caught = _caught({key: item for key, item in new.items() if key not in spared}, sieve)
+    rows = _rows(new, places, again, caught, origin, now, first_id=_next_id(connection))
     insert_many(connection, messages, _COLUMNS, rows)
     _record_arrivals(connection, rows, origin, now)
     _count_duplicates(connection, {key: count for key, count in again.items() if key in known})
@@ -184,20 +193,22 @@ def _rows(
     new: Mapping[str, Read],
     places: Mapping[str, Place],
     again: Mapping[str, int],
+    caught: Mapping[str, str],
     origin: str,
     now: datetime,
     *,
     first_id: int,
 ) -> list[tuple[Any, ...]]:
     return [
-        _row(id_, item, places.get(key), again.get(key, 0), origin, now)
+        _row(id_, item, places.get(key), again.get(key, 0), caught.get(key), origin, now)
         for id_, (key, item) in enumerate(new.items(), start=first_id)
     ]
 
 
 #: In the words of the database, looked up once.
-_PENDING, _SUPERSEDED, _QUARANTINED = (
-    state.value for state in (MessageState.PENDING, MessageState.SUPERSEDED, MessageState.QUARANTINED)
+_PENDING, _DROPPED, _SUPERSEDED, _QUARANTINED = (
+    state.value
+    for state in (MessageState.PENDING, MessageState.DROPPED, MessageState.SUPERSEDED, MessageState.QUARANTINED)
 )
 
 #: The order of the values in `_row`.
@@ -210,13 +221,26 @@ _COLUMNS: Final = (
 _UNPLACED: Final = (None, None, None)
 
 
-def _row(id_: int, item: Read, place: Place | None, duplicates: int, origin: str, now: datetime) -> tuple[Any, ...]:
+def _caught(new: Mapping[str, Read], sieve: Sieve | None) -> dict[str, str]:
+    """Why some of the events are put away, by identity."""
+    if sieve is None:
+        return {}
+    events = ((key, item.event) for key, item in new.items())
+    whys = ((key, sieve.catches(event)) for key, event in events if isinstance(event, CatalogEvent))
+    return {key: why for key, why in whys if why is not None}
+
+
+def _row(
+    id_: int, item: Read, place: Place | None, duplicates: int, caught: str | None, origin: str, now: datetime
+) -> tuple[Any, ...]:
     key, arrival, event = item
     incarnation, generation, overtaken = place or _UNPLACED
     if isinstance(event, Rejection):
         state, reason, event = _QUARANTINED, event.reason, _NOTHING
     elif overtaken is not None and event.event_type == "close":
         state, reason = _SUPERSEDED, overtaken
+    elif caught is not None:
+        state, reason = _DROPPED, caught
     else:
         state, reason = _PENDING, None
     scope, name = event.did or (None, None)
@@ -249,9 +273,12 @@ def _next_id(connection: Connection) -> int:
 
 def _record_arrivals(connection: Connection, rows: Sequence[tuple[Any, ...]], origin: str, now: datetime) -> None:
     """A message that arrives as pending says all of it in its own row, and `Journal.of` reads it there."""
+    alike: dict[tuple[str, str], list[int]] = {}
     for id_, _, state, reason, *_ in rows:
         if state != _PENDING:
-            record(connection, "message", [id_], None, state, who=origin, why=reason, at=now)
+            alike.setdefault((state, reason), []).append(id_)
+    for (state, reason), ids in alike.items():
+        record(connection, "message", ids, None, state, who=origin, why=reason, at=now)
 
 
 _COUNT_AGAIN = (

@@ -12,10 +12,10 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Table, insert, select, update
 
-from orchestrator.core.states import DISPATCH, LAUNCH, MESSAGE, may_follow
+from orchestrator.core.states import DISPATCH, LAUNCH, MESSAGE, REPLAY, ROOM, may_follow
 from orchestrator.core.states import Table as Transitions
 from orchestrator.store.engine import Database
-from orchestrator.store.tables import dispatches, journal, launches, messages
+from orchestrator.store.tables import dispatches, journal, launches, messages, replays, rooms
 from schemas.message import MessageState
 from schemas.views import JournalEntry
 
@@ -23,6 +23,8 @@ _SUBJECTS: Final[dict[str, tuple[str, Transitions]]] = {
     messages.name: ("message", MESSAGE),
     dispatches.name: ("dispatch", DISPATCH),
     launches.name: ("launch", LAUNCH),
+    replays.name: ("replay", REPLAY),
+    rooms.name: ("room", ROOM),
 }
 
 #: How many ids go into one statement: SQLite may take no more than 32,766 parameters, PostgreSQL 65,535.

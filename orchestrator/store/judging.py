@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, delete, insert, literal_column, select, update
 
@@ -13,16 +13,18 @@ from orchestrator.core.clauses import Facts
 from orchestrator.core.matching import Match, Verdict
 from orchestrator.store.facts import known_facts, want_facts
 from orchestrator.store.intake import chunks
+from orchestrator.store.joining import Fate, Seating
 from orchestrator.store.journal import move, record
 from orchestrator.store.messages import message_of, payload_of, shown_columns
 from orchestrator.store.restraints import Guarded, Restrained, Wanted, restrain, take_keys
+from orchestrator.store.run_flags import flags_of_runs
 from orchestrator.store.tables import Row, dispatches, messages, near_misses
 from schemas.dispatch import DispatchId, DispatchState
 from schemas.message import Message, MessageId, MessageState
 
 
 def pending_messages(
-    connection: Connection, revision: int, limit: int, again_after: MessageId | None, *, payloads: bool
+    connection: Connection, revision: int, limit: int, again_after: MessageId | None, *, payloads: bool, run_flags: bool
 ) -> Sequence[Facts]:
     """Up to `limit` messages to be judged, with what is known of each, locked until the transaction ends."""
     order = [messages.c.id] if again_after is not None else [messages.c.judged_revision, messages.c.id]
@@ -30,9 +32,24 @@ def pending_messages(
     query = select(*columns).where(*is_pending(revision, again_after)).order_by(*order).limit(limit)
     # another dispatcher's batch is passed over, not waited for
     rows = [dict(row) for row in connection.execute(query.with_for_update(skip_locked=True)).mappings()]
+    return _facts(connection, rows, payloads=payloads, run_flags=run_flags)
+
+
+def facts_of(connection: Connection, ids: Sequence[MessageId], *, payloads: bool, run_flags: bool) -> Sequence[Facts]:
+    """What is known of these messages, which the transaction has locked."""
+    columns = [*shown_columns(), *([messages.c.body] if payloads else [])]
+    rows: list[Row] = []
+    for chunk in chunks(ids):
+        query = select(*columns).where(messages.c.id.in_(chunk)).order_by(messages.c.id)
+        rows += [dict(row) for row in connection.execute(query).mappings()]
+    return _facts(connection, rows, payloads=payloads, run_flags=run_flags)
+
+
+def _facts(connection: Connection, rows: Sequence[Row], *, payloads: bool, run_flags: bool) -> Sequence[Facts]:
     said = {row["id"]: payload_of(bytes(row.pop("body"))) for row in rows} if payloads else {}
     known = known_facts(connection, [row["id"] for row in rows])
-    return [Facts(message_of(row), said.get(row["id"], {}), known.get(row["id"])) for row in rows]
+    flags = flags_of_runs(connection) if run_flags else {}
+    return [Facts(message_of(row), said.get(row["id"], {}), known.get(row["id"]), flags) for row in rows]
 
 
 def is_pending(revision: int, again_after: MessageId | None) -> list[ColumnElement[bool]]:
@@ -43,63 +60,129 @@ def is_pending(revision: int, again_after: MessageId | None) -> list[ColumnEleme
     return [pending, later]
 
 
+#: Judges messages, by id, within the transaction.
+Again = Callable[[Sequence[MessageId]], Sequence[tuple[Message, Verdict]]]
+
+
+class Written(NamedTuple):
+    """What was written down."""
+
+    dispatches: list[DispatchId]
+    #: Where each message went.
+    states: list[MessageState]
+    #: What people should hear of.
+    alerts: Sequence[str]
+
+
 def write_down(
-    connection: Connection, verdicts: Sequence[tuple[Message, Verdict]], revision: int, now: datetime
-) -> tuple[list[DispatchId], list[MessageState]]:
-    """Write down what follows from the verdicts. Returns the new dispatches, and where each message went."""
+    connection: Connection,
+    verdicts: Sequence[tuple[Message, Verdict]],
+    revision: int,
+    now: datetime,
+    again: Again,
+) -> Written:
+    """Write down what follows from the verdicts.
+
+    `again` judges other messages, which wait in rooms that these have made complete.
+    """
     wanted = [Wanted(message, match) for message, verdict in verdicts for match in verdict.matches]
     held = restrain(connection, wanted)
-    written = _write_dispatches(
-        connection, [each for each in wanted if (each.message.id, each.rule) not in held], revision, now
-    )
-    states = _settle_messages(connection, verdicts, held, revision, now)
+    seating = Seating(connection, revision, now)
+    seating.take(verdicts)
+    carried_out = [each for each in wanted if (each.message.id, each.rule) not in held]
+    written = _write_dispatches(connection, [*carried_out, *seating.wanted], now)
+    states = _settle_messages(connection, verdicts, held, seating, now, who="dispatcher", judged_revision=revision)
+    _settle_others(connection, seating, again, now, who="dispatcher")
     _write_near_misses(connection, verdicts, revision)
     want_facts(connection, [message.id for message, verdict in verdicts if verdict.wants_facts], now)
-    return written, states
+    return Written(written, states, seating.alerts)
+
+
+def write_rooms(connection: Connection, seating: Seating, now: datetime, again: Again, *, who: str) -> list[DispatchId]:
+    """Write down what follows from rooms that were settled, whether by their deadline or by a person."""
+    written = _write_dispatches(connection, seating.wanted, now)
+    _settle_others(connection, seating, again, now, who=who)
+    return written
+
+
+def _settle_others(connection: Connection, seating: Seating, again: Again, now: datetime, *, who: str) -> None:
+    """Move the messages that came earlier into a room that is settled now, unless another rule keeps them."""
+    if not seating.others:
+        return
+    verdicts = again(sorted(seating.others))
+    held = _not_carried_out(connection, verdicts)
+    # one that other rules want, and have not been asked about yet, is left to the dispatcher
+    undone = {id_ for id_, _ in held}
+    ready = [each for each in verdicts if each[0].judged_revision == seating.revision or each[0].id not in undone]
+    seating.fates_elsewhere(ready)
+    _settle_messages(connection, ready, held, seating, now, who=who)
+
+
+def _not_carried_out(connection: Connection, verdicts: Sequence[tuple[Message, Verdict]]) -> Restrained:
+    """The matches that have no dispatch."""
+    matches = [(message.id, match.version.rule.name) for message, verdict in verdicts for match in verdict.matches]
+    there = _already(connection, {id_ for id_, _ in matches})
+    return {(id_, rule): f"rule {rule} did not carry it out" for id_, rule in matches if (id_, rule) not in there}
 
 
 def _settle_messages(
     connection: Connection,
     verdicts: Iterable[tuple[Message, Verdict]],
     held: Restrained,
-    revision: int,
+    seating: Seating,
     now: datetime,
+    *,
+    who: str,
+    **values: Any,
 ) -> list[MessageState]:
     """Move the messages to where their verdicts say. Those alike go together."""
     alike: dict[tuple[MessageState, str], list[MessageId]] = {}
     states: list[MessageState] = []
     for message, verdict in verdicts:
-        state, reason = _outcome(message, verdict, held)
+        state, reason = _outcome(message, verdict, held, seating.fates.get(message.id, {}))
         alike.setdefault((state, reason), []).append(message.id)
         states.append(state)
     for (state, reason), ids in alike.items():
-        values: dict[str, Any] = {"judged_revision": revision, "reason": reason}
+        given = {**values, "reason": reason}
         if state is MessageState.PENDING:
-            connection.execute(update(messages).where(messages.c.id.in_(ids)).values(values))
+            connection.execute(update(messages).where(messages.c.id.in_(ids)).values(given))
         else:
-            move(connection, messages, ids, MessageState.PENDING, state, who="dispatcher", why=reason, at=now, **values)
+            move(connection, messages, ids, MessageState.PENDING, state, who=who, why=reason, at=now, **given)
+            seating.put_away([id_ for id_ in ids if id_ in seating.fates])
     return states
 
 
-def _outcome(message: Message, verdict: Verdict, held: Restrained) -> tuple[MessageState, str]:
+def _outcome(
+    message: Message, verdict: Verdict, held: Restrained, fates: Mapping[str, Fate]
+) -> tuple[MessageState, str]:
     """The verdict, but for matches that are not carried out: without any that is, the message is put away."""
     rules = [match.version.rule.name for match in verdict.matches]
     whys = [held[message.id, rule] for rule in rules if (message.id, rule) in held]
+    if verdict.joins or fates:
+        reason = "; ".join([*verdict.said, *whys, *(fate.reason for fate in fates.values())])
+        return _joined(verdict, {fate.state for fate in fates.values()}, len(whys) < len(rules)), reason
     if not whys:
         return verdict.state, verdict.reason
     put_away = verdict.state is MessageState.DISPATCHED and len(whys) == len(rules)
     return MessageState.DROPPED if put_away else verdict.state, "; ".join([verdict.reason, *whys])
 
 
-def _write_dispatches(
-    connection: Connection, wanted: Sequence[Wanted], revision: int, now: datetime
-) -> list[DispatchId]:
-    """One dispatch for each action of each match, but for those that are there already."""
+def _joined(verdict: Verdict, fates: set[MessageState], carried_out: bool) -> MessageState:
+    """Where a message goes that joins concern: it waits for as long as anybody waits, then it goes the furthest."""
+    if verdict.troubles or verdict.wants_facts or MessageState.PENDING in fates:
+        return MessageState.PENDING
+    if MessageState.HELD in fates:
+        return MessageState.HELD
+    return MessageState.DISPATCHED if carried_out or MessageState.DISPATCHED in fates else MessageState.DROPPED
+
+
+def _write_dispatches(connection: Connection, wanted: Sequence[Wanted], now: datetime) -> list[DispatchId]:
+    """One dispatch for each action of each match, but for the matches of rules that have the message already."""
     rows = [row for each in wanted for row in dispatch_rows(each.message, each.match, now)]
     if not rows:
         return []
     there = _already(connection, {row["message_id"] for row in rows})
-    rows = [row for row in rows if (row["message_id"], row["rule"], row["action"]) not in there]
+    rows = [row for row in rows if (row["message_id"], row["rule"]) not in there]
     return insert_dispatches(connection, rows, who="dispatcher", why=None, now=now)
 
 
@@ -143,10 +226,13 @@ def _refuse(connection: Connection, id_: DispatchId, reason: str, now: datetime)
     )
 
 
-def _already(connection: Connection, message_ids: set[int]) -> set[tuple[int, str, int]]:
-    """A message that was judged before keeps the dispatches it has: each rule fires once per message."""
-    query = select(dispatches.c.message_id, dispatches.c.rule, dispatches.c.action)
-    found: set[tuple[int, str, int]] = set()
+def _already(connection: Connection, message_ids: set[int]) -> set[tuple[int, str]]:
+    """A message that was judged before keeps the dispatches it has: each rule fires once per message.
+
+    Not action by action: an action that was moved to another place in its rule since would be carried out again.
+    """
+    query = select(dispatches.c.message_id, dispatches.c.rule).distinct()
+    found: set[tuple[int, str]] = set()
     for chunk in chunks(sorted(message_ids)):
         found.update(tuple(row) for row in connection.execute(query.where(dispatches.c.message_id.in_(chunk))))
     return found

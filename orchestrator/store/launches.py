@@ -12,9 +12,12 @@ from sqlalchemy.exc import IntegrityError
 
 from orchestrator.core.states import LAUNCH, final
 from orchestrator.store.engine import Database
+from orchestrator.store.gates import OCCUPYING
 from orchestrator.store.journal import move, record
 from orchestrator.store.port import NotFound
 from orchestrator.store.restraints import write_products
+from orchestrator.store.signals import DISPATCHES
+from orchestrator.store.suspensions import note_end_of_launch
 from orchestrator.store.tables import Row, launches
 from schemas.did import Did
 from schemas.dispatch import DispatchId
@@ -86,8 +89,9 @@ class Launches:
         steps: Sequence[StepProgress] | None = None,
     ) -> Launch:
         """Change a launch's state, unless somebody else was first. Returns it as it is now."""
-        with self._database.write() as connection:
-            move(
+        makes_room = launch.state in OCCUPYING and target not in OCCUPYING
+        with self._database.write(*([DISPATCHES] if makes_room else [])) as connection:
+            moved = move(
                 connection,
                 launches,
                 [launch.id],
@@ -101,6 +105,8 @@ class Launches:
                 steps=_steps(launch.steps if steps is None else steps),
                 updated_at=now,
             )
+            if moved:
+                note_end_of_launch(connection, launch.id, target, why, now)
         return self.get(launch.id)
 
     def note_steps(self, launch: Launch, steps: Sequence[StepProgress], *, now: datetime) -> None:

@@ -16,6 +16,7 @@ from sqlalchemy import (
 )
 
 from orchestrator.core.message import Rejection, read_body
+from orchestrator.core.sieve import Sieve
 from orchestrator.store.engine import Database
 from orchestrator.store.intake import (
     Arrival,
@@ -29,7 +30,7 @@ from orchestrator.store.intake import (
 from orchestrator.store.journal import move
 from orchestrator.store.port import NotAllowed, NotFound
 from orchestrator.store.signals import MESSAGES
-from orchestrator.store.tables import Row, messages
+from orchestrator.store.tables import Row, messages, near_misses
 from schemas.message import Message, MessageDetail, MessageId, MessageState
 
 _SHOWN = [column for column in messages.c if column.name not in ("identity", "headers", "body")]
@@ -46,13 +47,17 @@ class Filter:
     name: str | None = None
     since: datetime | None = None
     until: datetime | None = None
+    #: Near misses: some rule's event and pattern fit, and of its clauses this one alone did not hold.
+    failed_only_on: str | None = None
 
 
 class Messages:
     """The persistent message store."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, sieve: Sieve | None = None) -> None:
+        """`sieve` says which messages are put away as they come."""
         self._database = database
+        self._sieve = sieve
 
     def take_in(self, arrivals: Sequence[Arrival], *, origin: str, now: datetime) -> Intake:
         """Store frames in one transaction; when this returns they are on disk.
@@ -67,7 +72,7 @@ class Messages:
         read = [read_arrival(arrival) for arrival in arrivals]
         with self._database.write(MESSAGES) as connection:
             take_turns(self._database, connection)
-            return keep(connection, read, origin, now)
+            return keep(connection, read, origin, now, sieve=self._sieve)
 
     def restore(
         self, carried: Sequence[tuple[Arrival, MessageState | None]], *, origin: str, who: str, now: datetime
@@ -86,7 +91,8 @@ class Messages:
             settled = {
                 item.identity for item, stood in read if stood in (MessageState.DISPATCHED, MessageState.DROPPED)
             }
-            taken = keep(connection, [item for item, _ in read], origin, now, settled)
+            spared = {item.identity for item, stood in read if stood is not None}
+            taken = keep(connection, [item for item, _ in read], origin, now, settled, self._sieve, spared)
             for state in (MessageState.DISPATCHED, MessageState.DROPPED, MessageState.HELD, MessageState.SUPERSEDED):
                 keys = [item.identity for item, stood in read if stood is state and item.identity not in there]
                 ids = [id_ for chunk in chunks(keys) for id_ in connection.scalars(_with_identity(chunk))]
@@ -114,7 +120,7 @@ class Messages:
             return None, read.event.reason
         with self._database.write(MESSAGES) as connection:
             take_turns(self._database, connection)
-            taken = keep(connection, [read], "inject", now)
+            taken = keep(connection, [read], "inject", now, sieve=self._sieve)
             new = MessageId(connection.scalars(_with_identity([read.identity])).one())
             move(
                 connection,
@@ -142,25 +148,24 @@ class Messages:
         self, filter_: Filter = Filter(), *, limit: int = 50, before: int | None = None, newest_first: bool = True
     ) -> list[Message]:
         """A page of messages, newest first; `before` (or after, oldest first) is the last id of the page before."""
-        query = select(*_SHOWN).where(*_conditions(filter_)).limit(limit)
+        query = select(*_SHOWN).where(*conditions(filter_)).limit(limit)
         if before is not None:
             query = query.where(messages.c.id < before if newest_first else messages.c.id > before)
         query = query.order_by(messages.c.id.desc() if newest_first else messages.c.id)
         with self._database.read() as connection:
             return [message_of(dict(row)) for row in connection.execute(query).mappings()]
 
-    def count(self, filter_: Filter = Filter()) -> int:
-        query = select(func.count()).select_from(messages).where(*_conditions(filter_))
+    def count(self, filter_: Filter = Filter(), *, most: int | None = None) -> int:
+        """How many fit; with `most` not further than that, since counting a million takes longer than listing some."""
+        fitting = select(messages.c.id).where(*conditions(filter_)).limit(most).subquery()
         with self._database.read() as connection:
-            return connection.scalars(query).one()
+            return connection.scalars(select(func.count()).select_from(fitting)).one()
 
     def export(self, filter_: Filter = Filter()) -> Iterator[MessageDetail]:
         """Every message that fits, whole, oldest first. Memory stays flat: a page at a time."""
         last = 0
         while True:
-            query = (
-                select(*_WHOLE).where(*_conditions(filter_), messages.c.id > last).order_by(messages.c.id).limit(200)
-            )
+            query = select(*_WHOLE).where(*conditions(filter_), messages.c.id > last).order_by(messages.c.id).limit(200)
             with self._database.read() as connection:
                 rows = [dict(row) for row in connection.execute(query).mappings()]
             if not rows:
@@ -200,20 +205,24 @@ def whole_columns() -> list[Any]:
     return _WHOLE
 
 
-def _conditions(filter_: Filter) -> list[ColumnElement[bool]]:
-    conditions: list[ColumnElement[bool]] = []
+def conditions(filter_: Filter) -> list[ColumnElement[bool]]:
+    """What a row of the table must fulfil to pass the filter."""
+    wanted: list[ColumnElement[bool]] = []
     if filter_.states:
-        conditions.append(messages.c.state.in_(filter_.states))
+        wanted.append(messages.c.state.in_(filter_.states))
     if filter_.event is not None:
-        conditions.append(messages.c.event_type == filter_.event)
+        wanted.append(messages.c.event_type == filter_.event)
     for column, glob in ((messages.c.scope, filter_.scope), (messages.c.name, filter_.name)):
         if glob is not None:
-            conditions.append(_like(column, glob))
+            wanted.append(_like(column, glob))
     if filter_.since is not None:
-        conditions.append(messages.c.received_at >= filter_.since)
+        wanted.append(messages.c.received_at >= filter_.since)
     if filter_.until is not None:
-        conditions.append(messages.c.received_at < filter_.until)
-    return conditions
+        wanted.append(messages.c.received_at < filter_.until)
+    if filter_.failed_only_on is not None:
+        near = select(near_misses.c.message_id).where(near_misses.c.clause == filter_.failed_only_on)
+        wanted.append(messages.c.id.in_(near))
+    return wanted
 
 
 def _like(column: ColumnElement[Any], glob: str) -> ColumnElement[bool]:

@@ -10,9 +10,11 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from orchestrator.store.engine import LIVELINESS, Database
-from orchestrator.store.signals import DISPATCHES, MESSAGES, RULES
+from orchestrator.store.signals import DISPATCHES, FACTS, MESSAGES, RULES
 
 log = structlog.get_logger()
+
+_ALL = (MESSAGES, RULES, DISPATCHES, FACTS)
 
 #: How often another process's commits are looked for on SQLite, in seconds. One look costs about 10 microseconds.
 _GLANCE = 0.1
@@ -43,7 +45,7 @@ class Relay:
                     while not self._stopping.wait(_GLANCE):
                         version = raw.cursor().execute("PRAGMA data_version").fetchone()[0]
                         if seen is not None and version != seen:
-                            self._database.bells.ring(MESSAGES, RULES, DISPATCHES)
+                            self._database.bells.ring(*_ALL)
                         seen = version
             except (SQLAlchemyError, sqlite3.Error):
                 self._stopping.wait(1)
@@ -57,7 +59,7 @@ class Relay:
                     connection.execute("LISTEN muleteer")
                     silent = False
                     # whatever was rung while nobody listened
-                    self._database.bells.ring(MESSAGES, RULES, DISPATCHES)
+                    self._database.bells.ring(*_ALL)
                     while not self._stopping.is_set():
                         for notice in connection.notifies(timeout=0.5):
                             self._database.bells.ring(notice.payload)

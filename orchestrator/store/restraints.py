@@ -7,13 +7,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from sqlalchemy import Connection, func, insert, select
+from sqlalchemy import Connection, func, insert, select, text
 from sqlalchemy.dialects.postgresql import insert as insert_postgresql
 from sqlalchemy.dialects.sqlite import insert as insert_sqlite
 
 from orchestrator.core.matching import Match
 from orchestrator.store.intake import chunks
-from orchestrator.store.tables import guards, prescales, products, rule_versions
+from orchestrator.store.tables import dispatches, guards, launches, messages, prescales, products, room_members, rooms
 from schemas.did import Did
 from schemas.dispatch import DispatchId
 from schemas.message import Message, MessageId
@@ -36,14 +36,15 @@ Restrained = dict[tuple[MessageId, str], str]
 
 def restrain(connection: Connection, wanted: Sequence[Wanted]) -> Restrained:
     """Those that may not be carried out."""
-    held = _looping(connection, wanted)
+    held = looping(connection, wanted)
     return held | _prescaled(connection, [each for each in wanted if (each.message.id, each.rule) not in held])
 
 
 # The loop guard.
 
 
-def _looping(connection: Connection, wanted: Sequence[Wanted]) -> Restrained:
+def looping(connection: Connection, wanted: Sequence[Wanted]) -> Restrained:
+    """Those whose dataset the rule itself had a part in making."""
     lineages = _lineages(connection, {each.message.did for each in wanted if each.message.did is not None})
     return {
         (each.message.id, each.rule): f"rule {each.rule} had a part in making this dataset: it never starts on that"
@@ -71,14 +72,27 @@ def write_products(
 ) -> None:
     """Note which datasets a launch will make, with the rule that asked for it and those that made its input."""
     rules = {rule} if rule is not None else set()
-    if source is not None:
-        rules |= _lineages(connection, [source]).get(source, set())
+    sources = {*_waited_with(connection, launch_id), *([] if source is None else [source])}
+    rules = rules.union(*_lineages(connection, sources).values())
     rows = [
         {"launch_id": launch_id, "scope": did.scope, "name": did.name, "rules": json.dumps(sorted(rules))}
         for did in dict.fromkeys(outputs)
     ]
     if rows:
         connection.execute(insert(products), rows)
+
+
+def _waited_with(connection: Connection, launch_id: int) -> list[Did]:
+    """The datasets of the waiting room that a launch was made for; none if it was made for a single one."""
+    query = (
+        select(messages.c.scope, messages.c.name)
+        .join(room_members, room_members.c.message_id == messages.c.id)
+        .join(rooms, rooms.c.id == room_members.c.room_id)
+        .join(dispatches, (dispatches.c.message_id == rooms.c.message_id) & (dispatches.c.rule == rooms.c.rule))
+        .join(launches, launches.c.dispatch_id == dispatches.c.id)
+        .where(launches.c.id == launch_id, messages.c.scope.is_not(None), messages.c.name.is_not(None))
+    )
+    return [Did(scope, name) for scope, name in connection.execute(query)]
 
 
 # The prescale.
@@ -92,9 +106,7 @@ def _prescaled(connection: Connection, wanted: Sequence[Wanted]) -> Restrained:
             rules.setdefault(each.rule, []).append(each)
     held: Restrained = {}
     for rule in sorted(rules):
-        # one dispatcher at a time counts a rule's matches
-        lock = select(rule_versions.c.id).where(rule_versions.c.id == rules[rule][0].match.version.id)
-        connection.execute(lock.with_for_update())
+        _count_alone(connection, rule)
         numbers = _numbered(connection, rule, rules[rule])
         for each in rules[rule]:
             number, taken = numbers[each.message.id]
@@ -103,6 +115,12 @@ def _prescaled(connection: Connection, wanted: Sequence[Wanted]) -> Restrained:
                 why = f"rule {rule} carries out 1 of {every} matches, and this was its number {number}"
                 held[each.message.id, rule] = why
     return held
+
+
+def _count_alone(connection: Connection, rule: str) -> None:
+    """One dispatcher at a time counts a rule's matches, whichever version of the rule it has."""
+    if connection.dialect.name != "sqlite":  # which has one writer anyway
+        connection.execute(text("SELECT pg_advisory_xact_lock(hashtext(:rule))"), {"rule": f"prescale of {rule}"})
 
 
 def _numbered(connection: Connection, rule: str, wanted: Sequence[Wanted]) -> Mapping[int, tuple[int, bool]]:
@@ -149,8 +167,7 @@ def take_keys(
     if not asking:
         return {}
     take = insert_sqlite(guards) if connection.dialect.name == "sqlite" else insert_postgresql(guards)
-    for each in sorted(asking):
-        connection.execute(take.on_conflict_do_nothing(), {**each._asdict(), "at": now})
+    connection.execute(take.on_conflict_do_nothing(), [{**each._asdict(), "at": now} for each in sorted(asking)])
     holders: dict[str, tuple[MessageId, str, DispatchId]] = {}
     for chunk in chunks(sorted({each.key for each in asking})):
         for row in connection.execute(select(guards).where(guards.c.key.in_(chunk))).mappings():

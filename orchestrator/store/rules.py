@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, and_, func, insert, or_, select, text, update
+from sqlalchemy import Connection, func, insert, select, text, update
 
 from orchestrator.store.engine import Database
-from orchestrator.store.journal import record
+from orchestrator.store.journal import record, without_nul
+from orchestrator.store.port import NotAllowed
+from orchestrator.store.rule_history import History, in_force_at, read_version, still_in_force, unknown_rules
 from orchestrator.store.signals import RULES
-from orchestrator.store.tables import Row, rule_versions
-from schemas.rule import Rule, RuleVersion, RuleVersionId
+from orchestrator.store.tables import Row, revisions, rule_versions
+from schemas.revision import InFlight, Revision
+from schemas.rule import Rule, RuleVersion
 
 #: Whoever changes the rules on PostgreSQL holds this lock for the length of one transaction.
 _RULES_LOCK = 0x72756C65
@@ -21,7 +24,7 @@ _RULES_LOCK = 0x72756C65
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What applying rules did, by rule name."""
+    """What a change of the rules did, by rule name."""
 
     revision: int
     added: tuple[str, ...] = ()
@@ -34,11 +37,34 @@ class Change:
         return not (self.added or self.changed or self.removed)
 
 
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """The rules that are to be in force from now on, and the names of those that are not."""
+
+    rules: Sequence[Rule]
+    removed: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """Who changes the rules, when, by which command and why."""
+
+    who: str
+    what: str
+    reason: str | None
+    at: datetime
+
+
+#: Says what is to become of the rules in force, by name.
+_Plan = Callable[[Connection, Mapping[str, RuleVersion]], _Step]
+
+
 class Rules:
     """The rules in force, and those that were."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._history = History(database)
 
     def revision(self) -> int:
         """The revision in force; 0 before any rule was applied."""
@@ -47,54 +73,125 @@ class Rules:
 
     def in_force(self) -> tuple[int, list[RuleVersion]]:
         """The revision, and its rules by name."""
-        query = select(rule_versions).where(rule_versions.c.until_revision.is_(None)).order_by(rule_versions.c.name)
         with self._database.read() as connection:
-            revision = current_revision(connection)
-            return revision, [_version(dict(row)) for row in connection.execute(query).mappings()]
+            return current_revision(connection), list(_current(connection).values())
 
     def at(self, revision: int) -> list[RuleVersion]:
         """The rules that were in force at a revision, by name."""
-        then = (rule_versions.c.since_revision <= revision, rule_versions.c.until_revision > revision)
-        still = (rule_versions.c.since_revision <= revision, rule_versions.c.until_revision.is_(None))
-        query = select(rule_versions).where(or_(and_(*then), and_(*still))).order_by(rule_versions.c.name)
         with self._database.read() as connection:
-            return [_version(dict(row)) for row in connection.execute(query).mappings()]
+            return in_force_at(connection, revision)
 
-    def apply(self, rules: Sequence[Rule], *, prune: bool, who: str, now: datetime) -> Change:
+    # Changes: all or nothing, one person at a time.
+
+    def apply(
+        self, rules: Sequence[Rule], *, prune: bool, who: str, now: datetime, reason: str | None = None
+    ) -> Change:
         """Put rules in force, all or nothing. A rule that is in force already, word for word, is left alone.
 
         With `prune`, rules in force that are not given are taken out. Their versions stay, for ever.
         """
-        with self._database.write(RULES) as connection:
-            self._take_turns(connection)
-            current = {row["name"]: row for row in _current(connection)}
-            wanted = {rule.name: json.dumps(rule.document(), sort_keys=True) for rule in rules}
-            added = [name for name in wanted if name not in current]
-            # as rules, not as text: an older version of the program wrote fewer fields
-            stood = {name: Rule.model_validate_json(row["document"]) for name, row in current.items() if name in wanted}
-            changed = [rule.name for rule in rules if rule.name in stood and stood[rule.name] != rule]
-            removed = [name for name in current if name not in wanted] if prune else []
-            unchanged = [name for name in wanted if name not in added and name not in changed]
-            revision = current_revision(connection) + (1 if added or changed or removed else 0)
-            _end(connection, [*changed, *removed], revision)
-            for name in (*added, *changed):
-                id_ = _begin(connection, name, wanted[name], revision, until=None)
-                what = "added" if name in added else "changed"
-                record(connection, "rule", [id_], None, "in_force", who=who, why=f"{what} {name}", at=now)
-            ended = [current[name]["id"] for name in (*changed, *removed)]
-            record(connection, "rule", ended, "in_force", "ended", who=who, why=f"revision {revision}", at=now)
-        return Change(revision, tuple(added), tuple(changed), tuple(removed), tuple(unchanged))
+        said = _Said(who, "apply --prune" if prune else "apply", reason, now)
+        return self._change(lambda _, current: _given(rules, current, prune), said)
 
-    def keep_for_reference(self, rule: Rule, *, who: str, now: datetime) -> RuleVersion:
+    def would_change(self, rules: Sequence[Rule], *, prune: bool) -> Change:
+        """What `apply` would do now. Its revision is the one that it would make."""
+        with self._database.read() as connection:
+            current = _current(connection)
+            return _compared(_given(rules, current, prune), current, current_revision(connection))
+
+    def replace(self, old: RuleVersion, new: Rule, *, who: str, now: datetime, reason: str | None = None) -> Change:
+        """Put a rule in the place of the version that a person had in hand.
+
+        Raises:
+            NotAllowed: that version is no longer in force; somebody else was first.
+        """
+
+        def plan(_: Connection, current: Mapping[str, RuleVersion]) -> _Step:
+            found = current.get(old.rule.name)
+            if found is None or found.id != old.id:
+                now_ = "was taken out" if found is None else f"is at version {found.version} now"
+                raise NotAllowed(f"rule {old.rule.name} {now_}: this was made of version {old.version}")
+            return _Step([new])
+
+        return self._change(plan, _Said(who, "edit", reason, now))
+
+    def set_enabled(
+        self, names: Sequence[str], enabled: bool, *, who: str, now: datetime, reason: str | None = None
+    ) -> Change:
+        """Switch rules on or off; what they have begun goes on. Raises NotFound: nothing was changed."""
+
+        def plan(_: Connection, current: Mapping[str, RuleVersion]) -> _Step:
+            unknown_rules(names, current)
+            return _Step([current[name].rule.model_copy(update={"enabled": enabled}) for name in dict.fromkeys(names)])
+
+        return self._change(plan, _Said(who, "enable" if enabled else "disable", reason, now))
+
+    def remove(self, names: Sequence[str], *, who: str, now: datetime, reason: str | None = None) -> Change:
+        """Take rules out; what they have begun goes on, their versions stay. Raises NotFound: nothing was changed."""
+
+        def plan(_: Connection, current: Mapping[str, RuleVersion]) -> _Step:
+            unknown_rules(names, current)
+            return _Step([], list(dict.fromkeys(names)))
+
+        return self._change(plan, _Said(who, "remove", reason, now))
+
+    def rollback(self, revision: int, *, who: str, now: datetime, reason: str | None = None) -> Change:
+        """Put the whole set in force as it was at a revision, as a new revision. Raises NotFound."""
+
+        def plan(connection: Connection, current: Mapping[str, RuleVersion]) -> _Step:
+            then = [version.rule for version in self._history.set_at(connection, revision)]
+            return _given(then, current, prune=True)
+
+        return self._change(plan, _Said(who, f"rollback to {revision}", reason, now))
+
+    def keep_for_reference(self, rule: Rule, *, who: str, now: datetime, reason: str | None = None) -> RuleVersion:
         """Keep a rule that was used once by hand, never in force, so that its dispatches can point at it."""
+        said = _Said(who, "by hand", reason, now)
         with self._database.write() as connection:
             self._take_turns(connection)
             revision = current_revision(connection)
-            document = json.dumps(rule.document(), sort_keys=True)
-            id_ = _begin(connection, rule.name, document, revision, until=revision)
+            id_ = _begin(connection, rule, revision, said, until=revision)
             record(connection, "rule", [id_], None, "by_hand", who=who, why=f"used once: {rule.name}", at=now)
             row = connection.execute(select(rule_versions).where(rule_versions.c.id == id_)).mappings().one()
-            return _version(dict(row))
+            return read_version(dict(row))
+
+    # What was.
+
+    def version(self, name: str, number: int | None = None) -> RuleVersion:
+        """A version of a rule; without a number the one in force, else the newest. Raises NotFound."""
+        return self._history.version(name, number)
+
+    def history(self, name: str | None = None, *, limit: int = 50) -> list[RuleVersion]:
+        """Every version of one rule or of all, newest first. Raises NotFound for a name that never was."""
+        return self._history.versions(name, limit)
+
+    def revisions(self, name: str | None = None, *, limit: int = 50, before: int | None = None) -> list[Revision]:
+        """Every change of the set, or those that touched one rule, newest first; `before` a revision.
+
+        Raises NotFound for a name that never was.
+        """
+        return self._history.revisions(name, limit, before)
+
+    def set_at(self, revision: int) -> list[RuleVersion]:
+        """As `at`, for a revision that a person named. Raises NotFound for one that never was."""
+        with self._database.read() as connection:
+            return self._history.set_at(connection, revision)
+
+    def in_flight(self, name: str) -> InFlight:
+        """What a rule has begun and not ended, whether or not it is still in force."""
+        return self._history.in_flight(name)
+
+    # How a change is made.
+
+    def _change(self, plan: _Plan, said: _Said) -> Change:
+        with self._database.write(RULES) as connection:
+            self._take_turns(connection)
+            current = _current(connection)
+            step = plan(connection, current)
+            change = _compared(step, current, current_revision(connection))
+            if not change.nothing:
+                _put_in_force(connection, step, change, current, said)
+        return change
 
     def _take_turns(self, connection: Connection) -> None:
         if not self._database.is_sqlite:
@@ -108,37 +205,62 @@ def current_revision(connection: Connection) -> int:
     return max(since or 0, until or 0)
 
 
-def _current(connection: Connection) -> list[Row]:
-    query = select(rule_versions).where(rule_versions.c.until_revision.is_(None))
-    return [dict(row) for row in connection.execute(query).mappings()]
+def _current(connection: Connection) -> dict[str, RuleVersion]:
+    query = select(rule_versions).where(still_in_force()).order_by(rule_versions.c.name)
+    return {row["name"]: read_version(dict(row)) for row in connection.execute(query).mappings()}
+
+
+def _given(rules: Sequence[Rule], current: Mapping[str, RuleVersion], prune: bool) -> _Step:
+    names = {rule.name for rule in rules}
+    return _Step(rules, [name for name in current if name not in names] if prune else ())
+
+
+def _compared(step: _Step, current: Mapping[str, RuleVersion], revision: int) -> Change:
+    """What a step would do. Rules are compared, not texts: an older version of the program wrote fewer fields."""
+    added = tuple(rule.name for rule in step.rules if rule.name not in current)
+    same = [rule.name for rule in step.rules if rule.name in current and current[rule.name].rule.same_as(rule)]
+    changed = tuple(rule.name for rule in step.rules if rule.name in current and rule.name not in same)
+    new = revision + (1 if added or changed or step.removed else 0)
+    return Change(new, added, changed, tuple(step.removed), tuple(same))
+
+
+def _put_in_force(
+    connection: Connection, step: _Step, change: Change, current: Mapping[str, RuleVersion], said: _Said
+) -> None:
+    row: Row = {"number": change.revision, "at": said.at, "who": said.who, "what": said.what}
+    row["reason"] = without_nul(said.reason)
+    connection.execute(insert(revisions).values(row))
+    ended = [*change.changed, *change.removed]
+    _end(connection, ended, change.revision)
+    because = f": {said.reason}" if said.reason else ""
+    for rule in step.rules:
+        if rule.name not in change.unchanged:
+            id_ = _begin(connection, rule, change.revision, said, until=None)
+            why = f"{'added' if rule.name in change.added else 'changed'} {rule.name}{because}"
+            record(connection, "rule", [id_], None, "in_force", who=said.who, why=why, at=said.at)
+    ids = [current[name].id for name in ended]
+    why = f"revision {change.revision}{because}"
+    record(connection, "rule", ids, "in_force", "ended", who=said.who, why=why, at=said.at)
 
 
 def _end(connection: Connection, names: Sequence[str], revision: int) -> None:
-    in_force = (rule_versions.c.name.in_(names), rule_versions.c.until_revision.is_(None))
-    connection.execute(update(rule_versions).where(*in_force).values(until_revision=revision))
+    for name in names:
+        in_force = (rule_versions.c.name == name, still_in_force())
+        connection.execute(update(rule_versions).where(*in_force).values(until_revision=revision))
 
 
-def _begin(connection: Connection, name: str, document: str, revision: int, *, until: int | None) -> int:
-    newest = select(func.max(rule_versions.c.version)).where(rule_versions.c.name == name)
-    row = {
-        "name": name,
+def _begin(connection: Connection, rule: Rule, revision: int, said: _Said, *, until: int | None) -> int:
+    newest = select(func.max(rule_versions.c.version)).where(rule_versions.c.name == rule.name)
+    row: Row = {
+        "name": rule.name,
         "version": (connection.scalars(newest).one() or 0) + 1,
-        "document": document,
+        # not sorted: the order of a rule's values counts
+        "document": json.dumps(rule.document()),
         "since_revision": revision,
         "until_revision": until,
+        "author": said.who,
+        "reason": without_nul(said.reason),
+        "at": said.at,
     }
     id_: int = connection.scalars(insert(rule_versions).values(row).returning(rule_versions.c.id)).one()
     return id_
-
-
-def _version(row: Row) -> RuleVersion:
-    return RuleVersion(
-        id=RuleVersionId(row["id"]),
-        version=row["version"],
-        since_revision=row["since_revision"],
-        until_revision=row["until_revision"],
-        author=row["author"],
-        reason=row["reason"],
-        at=row["at"],
-        rule=Rule.model_validate_json(row["document"]),
-    )

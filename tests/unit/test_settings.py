@@ -139,3 +139,14 @@ def test_a_secret_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "binary").write_bytes(b"\xff\xfe")
     with pytest.raises(ConfigurationError, match="the broker's passcode cannot be read from"):
         secret(None, Path("binary"), tmp_path, "the broker's passcode")
+
+
+def test_the_intake_filter_is_set_by_globs_and_events_in_any_spelling(tmp_path: Path) -> None:
+    """Nothing is filtered by default; `created` is what Rucio calls create_dts."""
+    default = load(tmp_path).intake
+
+    settings = written(tmp_path, '[intake]\ndrop_accounts = ["idds*"]\ndrop_events = ["Created", "transfer-*"]\n')
+
+    assert (default.drop_accounts, default.drop_scopes, default.drop_events) == ((), (), ())
+    assert settings.intake.drop_accounts == ("idds*",)
+    assert settings.intake.drop_events == ("create_dts", "transfer-*")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from actors.launch import Launch
@@ -42,6 +42,15 @@ def test_a_dispatch_asks_for_the_same_launch_however_often_it_is_tried(tmp_path:
     values = {"run": "00021615", "events": "5"}
     asked = LaunchRequest("calo", values, message(), DispatchId(3), "calo/dispatch-3", "raw")
     assert launching.requests == [asked] * 2
+
+
+def test_another_round_of_a_dispatch_asks_for_another_launch(tmp_path: Path) -> None:
+    """As a person has asked for, after the launch before had ended."""
+    launching = Launching()
+
+    Launch().act(replace(order(2), round=1), Tools(tmp_path, launching, lambda: False))
+
+    assert [each.key for each in launching.requests] == ["calo/dispatch-3/round-1"]
 
 
 def test_a_workflow_is_checked_before_a_rule_goes_live(tmp_path: Path) -> None:

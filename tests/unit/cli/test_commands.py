@@ -216,7 +216,7 @@ def test_init_makes_a_home_and_overwrites_nothing(anywhere: Muleteer, tmp_path: 
     """Settings and a first rule that can be applied as they are; a second time, what is there is kept."""
     place = tmp_path / "new" / "home"
     first = anywhere("init", "--home", place)
-    assert sorted(path.name for path in place.iterdir()) == ["muleteer.toml", "rules.yaml", "workflows"]
+    assert sorted(path.name for path in place.iterdir()) == [".muleteer", "muleteer.toml", "rules.yaml", "workflows"]
     (place / "rules.yaml").write_text(GOOD)
 
     second = anywhere("init", "--home", place)
@@ -322,9 +322,16 @@ def test_applying_rules_says_what_changed(muleteer: Muleteer, home: Path) -> Non
         muleteer("rules", "apply", file, "--prune", "--json").json,
     )
 
-    assert first == {"revision": 1, "added": ["good"], "changed": [], "removed": [], "unchanged": []}
-    assert second == {"revision": 2, "added": ["new"], "changed": [], "removed": [], "unchanged": []}
-    assert third == {"revision": 3, "added": [], "changed": [], "removed": ["good"], "unchanged": ["new"]}
+    same = {"added": [], "changed": [], "removed": [], "unchanged": [], "in_flight": {}, "dry_run": False}
+    assert first == same | {"revision": 1, "added": ["good"]}
+    assert second == same | {"revision": 2, "added": ["new"]}
+    nothing = {"count": 0, "dispatches": [], "launches": []}
+    assert third == same | {
+        "revision": 3,
+        "removed": ["good"],
+        "unchanged": ["new"],
+        "in_flight": {"good": nothing},
+    }
 
 
 # dispatches.
@@ -335,11 +342,12 @@ def test_a_failed_dispatch_is_put_back(full: Store, muleteer: Muleteer) -> None:
     first = muleteer("dispatches", "retry", "1", "--reason", "mended", "--json")
     second = muleteer("dispatches", "retry", "1", "--json")
 
-    assert (first.code, first.json) == (0, {"retried": [1], "not_failed": []})
+    assert (first.code, first.json["changed"], first.json["stayed"]) == (0, [1], [])
     assert full.journal.of("dispatch", 1)[-1].why == "mended"
-    assert (second.code, second.json) == (4, {"retried": [], "not_failed": [1]})
+    assert (second.code, second.json["changed"]) == (4, [])
     assert "1 is ready" in second.err
-    assert muleteer("dispatches", "retry", "--failed", "--json").json == {"retried": [], "not_failed": []}
+    failed = muleteer("dispatches", "retry", "--failed", "--json")
+    assert (failed.code, failed.json["changed"], failed.json["stayed"]) == (0, [], [])
 
 
 def test_dispatching_once_carries_out_what_the_rules_ask_for(store: Store, muleteer: Muleteer, home: Path) -> None:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from random import Random
 
 import pytest
 
 from orchestrator.core.clauses import Facts
-from orchestrator.core.matching import RuleSet
+from orchestrator.core.matching import RuleSet, Verdict
+from orchestrator.core.reasons import Answer, reasons
 from orchestrator.core.values import MESSAGE_VARIABLES, variables
 from schemas.message import MessageState
 from schemas.rule import Rule
+from tests.unit.core.histories import PATTERNS, random_history, random_rules
 from tests.unit.making import NAME, NOW, UNMATCHED, message, rule, version
 
 RAW = r"(?P<project>\w+)_RAW_EVENTS-(?P<run>\d{8})"
@@ -139,3 +144,87 @@ def test_a_message_that_cannot_fill_a_template_waits_for_the_rule_to_be_mended()
 def test_a_frame_that_could_not_be_read_matches_nothing() -> None:
     """Without event, scope and name there is nothing that a rule could want."""
     assert matched(rules(rule()), event_type=None, scope=None, name=None) == []
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_many_rules_together_say_what_each_says_alone(seed: int) -> None:
+    """One pass over all patterns finds the matches, near misses and troubles of rules that are asked one by one."""
+    random = Random(seed)
+    given = random_rules(random, 12)
+    together = rules(*given)
+    alone = [(each.name, rules(each)) for each in given]
+
+    for facts in random_history(random, 30):
+        verdict = together.judge(facts)
+        each_says = [(name, one.judge(facts)) for name, one in alone]
+
+        apart = [told for _, one in each_says for told in _told(one)]
+        assert sorted(map(repr, _told(verdict))) == sorted(map(repr, apart))
+        assert {miss.rule: miss.clause for miss in verdict.near_misses} == {
+            miss.rule: miss.clause for _, one in each_says for miss in one.near_misses
+        }
+        assert verdict.wants_facts is any(one.wants_facts for _, one in each_says)
+
+
+@pytest.mark.parametrize("seed", range(100))
+def test_patterns_match_as_pythons_do(seed: int) -> None:
+    """On names that people use, event, scope and pattern decide as a loop over Python's `re` would."""
+    random = Random(seed)
+    given = [
+        rule(
+            f"rule-{number}",
+            random.choice(PATTERNS),
+            on=random.choice(["close", "open"]),
+            scope=random.choice(["*", "group.*", "user.mine"]),
+            search=random.random() < 0.3,
+        )
+        for number in range(random.randint(0, 20))
+    ]
+    judging = rules(*given)
+
+    for facts in random_history(random, 30):
+        scope, name = facts.message.scope or "", facts.message.name or ""
+        wanted = []
+        for each in given:
+            found = (re.search if each.search else re.fullmatch)(each.pattern, name)
+            if facts.message.event_type in each.on and fnmatchcase(scope, each.scope[0]) and found is not None:
+                wanted.append((each.name, found.groupdict()))
+        assert [(match.version.rule.name, match.captured) for match in judging.judge(facts).matches] == wanted
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_what_is_explained_is_what_was_decided(seed: int) -> None:
+    """For any rules and any message: a rule matches, joins, waits, is stuck or nearly matches in both or in neither."""
+    random = Random(seed)
+    given = random_rules(random, 8)
+    judging = rules(*given)
+
+    for facts in random_history(random, 30):
+        verdict, said = judging.judge(facts), reasons(judging, facts)
+
+        def named(*answers: Answer) -> list[str]:
+            return sorted(each.rule for each in said if each.answer in answers)  # noqa: B023  # called at once
+
+        assert named(*Answer) == sorted(each.name for each in given)
+        assert named(Answer.MATCHES) == sorted(match.version.rule.name for match in verdict.matches)
+        assert named(Answer.JOINS) == sorted(each.rule for each in verdict.joins)
+        assert bool(named(Answer.WAITS)) is verdict.wants_facts
+        assert len(named(Answer.STUCK)) == len(verdict.troubles)
+        disabled = {each.name for each in given if not each.enabled}
+        misses = sorted(miss.rule for miss in verdict.near_misses)
+        assert [name for name in named(Answer.NEARLY) if name not in disabled] == misses
+        matches = {match.version.rule.name: match for match in verdict.matches}
+        for each in said:
+            if each.match is not None:
+                assert (each.match.planned, each.match.unique_key) == (
+                    matches[each.rule].planned,
+                    matches[each.rule].unique_key,
+                )
+
+
+def _told(verdict: Verdict) -> list[object]:
+    return [
+        *((match.version.rule.name, match.captured, match.unique_key) for match in verdict.matches),
+        *((each.rule, each.slot, each.key) for each in verdict.joins),
+        *verdict.troubles,
+    ]

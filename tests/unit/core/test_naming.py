@@ -15,8 +15,13 @@ RAW = Did("group.sphenix", "SPHENIX_RAW_EVENTS-00021615")
 
 
 def test_one_dispatch_is_one_launch() -> None:
-    """The key of a launch is its workflow and its dispatch, however often the dispatch is tried."""
-    assert launch_key("calorimeter", DispatchId(7)) == "calorimeter/dispatch-7"
+    """The key of a launch is its workflow and its dispatch, however often the dispatch is tried; another round of the
+    dispatch, which a person asked for, has a key of its own.
+    """
+    keys = [launch_key("calorimeter", DispatchId(7), round_) for round_ in (0, 1, 2)]
+
+    assert keys[0] == launch_key("calorimeter", DispatchId(7)) == "calorimeter/dispatch-7"
+    assert keys[1:] == ["calorimeter/dispatch-7/round-1", "calorimeter/dispatch-7/round-2"]
 
 
 def test_a_launchs_name_is_readable_and_as_unique_as_its_key() -> None:

@@ -102,3 +102,33 @@ def test_a_set_that_grows_too_large_still_finds_everything() -> None:
 def test_a_pattern_is_read_as_the_production_notes_write_it(written: str, meant: str) -> None:
     """`--regex 'r"..."'` means what stands between the quotes; a bare pattern means itself."""
     assert unquote(written) == meant
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        *("DST_.*", "RAW-1.*|RAW-2.*", r"RAW-\d+", "(?i)raw.*", "é.*", "a?b+", ".*x", "", r"\x7f\x7f.*", "[R-T]AW.*é"),
+        "~.*",
+    ],
+)
+def test_whatever_a_pattern_matches_lies_between_its_bounds(pattern: str) -> None:
+    """Byte by byte, so that a database can leave out what cannot match; no bounds say nothing."""
+    names = ["DST_", "DST_é", "DST_~~", "RAW-1x", "RAW-20", "RAW-", "raW", "RaWé", "é", "éé", "b", "abb", "x", "zx"]
+    names += ["", "\x7f\x7f", "\x7f\x7f\x7f", "RAWé", "TAW~é", "~", "~~", "~\x7f", "~é"]
+
+    one = Pattern(pattern)
+    bounds = one.bounds()
+
+    matching = [name for name in names if one.captures(name) is not None]
+    assert matching
+    if bounds is not None:
+        low, high = (bound.encode() for bound in bounds)
+        assert all(low <= name.encode() <= high for name in matching)
+
+
+def test_bounds_tell_a_beginning_from_others() -> None:
+    """They leave out most of what cannot match; where a pattern may match anywhere, there are none."""
+    assert Pattern("DST_.*").bounds() == ("DST_", "DST`")
+    assert Pattern(r"RAW-1\d").bounds() == ("RAW-10", "RAW-19")
+    assert Pattern("RAW", search=True).bounds() is None
+    assert Pattern(".*RAW").bounds() is None

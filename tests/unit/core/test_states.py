@@ -6,10 +6,11 @@ from enum import StrEnum
 
 import pytest
 
-from orchestrator.core.states import DISPATCH, LAUNCH, MESSAGE, Table, final, may_follow
+from orchestrator.core.states import DISPATCH, LAUNCH, MESSAGE, REPLAY, Table, final, may_follow
 from schemas.dispatch import DispatchState
 from schemas.launch import LaunchState
 from schemas.message import MessageState
+from schemas.replay import ReplayState
 
 each_table = pytest.mark.parametrize(
     ("table", "states", "first"),
@@ -17,8 +18,9 @@ each_table = pytest.mark.parametrize(
         (MESSAGE, MessageState, {MessageState.PENDING, MessageState.QUARANTINED}),
         (DISPATCH, DispatchState, {DispatchState.READY}),
         (LAUNCH, LaunchState, {LaunchState.PREPARED}),
+        (REPLAY, ReplayState, {ReplayState.RUNNING}),
     ],
-    ids=["message", "dispatch", "launch"],
+    ids=["message", "dispatch", "launch", "replay"],
 )
 
 
@@ -46,9 +48,9 @@ def test_nothing_follows_itself(table: Table, states: type[StrEnum], first: set[
 
 
 def test_what_has_ended_stays_ended() -> None:
-    """These are the states that nothing follows."""
-    assert final(MESSAGE) == {MessageState.DISPATCHED, MessageState.SUPERSEDED}
-    assert final(DISPATCH) == {DispatchState.DONE, DispatchState.CANCELLED}
+    """These are the states that nothing follows. A dispatch can always be carried out once more, by a person."""
+    assert final(MESSAGE) == {MessageState.SUPERSEDED}
+    assert final(DISPATCH) == set()
     assert final(LAUNCH) == {
         LaunchState.FINISHED,
         LaunchState.PARTLY_FINISHED,

@@ -19,8 +19,33 @@ def upgrade() -> None:
     op.add_column("dispatches", sa.Column("priority", sa.Integer(), nullable=False, server_default="0"))
     op.add_column("dispatches", sa.Column("rule_group", sa.Text()))
     op.add_column("dispatches", sa.Column("unique_key", sa.String(length=400)))
+    op.add_column("dispatches", sa.Column("round", sa.Integer(), nullable=False, server_default="0"))
     op.create_index("ix_dispatches_rule", "dispatches", ["rule", "state", "id"])
+    op.create_index(
+        "ix_dispatches_ready",
+        "dispatches",
+        ["rule", "priority", "id"],
+        sqlite_where=sa.text("state = 'ready'"),
+        postgresql_where=sa.text("state = 'ready'"),
+    )
+    op.create_index(
+        "ix_dispatches_not_before",
+        "dispatches",
+        ["not_before"],
+        sqlite_where=sa.text("not_before IS NOT NULL"),
+        postgresql_where=sa.text("not_before IS NOT NULL"),
+    )
     op.create_index("ix_attempts_started", "attempts", ["started_at"])
+
+    op.create_table(
+        "revisions",
+        sa.Column("number", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("at", MOMENT, nullable=False),
+        sa.Column("who", sa.Text(), nullable=False),
+        sa.Column("what", sa.Text(), nullable=False),
+        sa.Column("reason", sa.Text()),
+        sa.PrimaryKeyConstraint("number", name="pk_revisions"),
+    )
 
     op.create_table(
         "prescales",
@@ -70,6 +95,7 @@ def upgrade() -> None:
         "streaks",
         sa.Column("rule", sa.String(length=100), nullable=False),
         sa.Column("failures", sa.Integer(), nullable=False),
+        sa.Column("starts", sa.Integer(), nullable=False, server_default="0"),
         sa.PrimaryKeyConstraint("rule", name="pk_streaks"),
     )
 
@@ -81,6 +107,7 @@ def upgrade() -> None:
         sa.Column("not_before", MOMENT),
         sa.Column("document", sa.Text()),
         sa.Column("reason", sa.Text()),
+        sa.Column("wanted_at", MOMENT, nullable=False),
         sa.Column("updated_at", MOMENT, nullable=False),
         sa.ForeignKeyConstraint(["message_id"], ["messages.id"], name="fk_facts_message_id"),
         sa.PrimaryKeyConstraint("message_id", name="pk_facts"),
@@ -110,11 +137,14 @@ def upgrade() -> None:
         sa.Column("deadline", MOMENT),
         sa.Column("closed_at", MOMENT),
         sa.Column("reason", sa.Text()),
+        sa.Column("message_id", ID),
+        sa.Column("look_at", MOMENT),
         sa.ForeignKeyConstraint(["rule_version_id"], ["rule_versions.id"], name="fk_rooms_rule_version_id"),
+        sa.ForeignKeyConstraint(["message_id"], ["messages.id"], name="fk_rooms_message_id"),
         sa.PrimaryKeyConstraint("id", name="pk_rooms"),
         sa.UniqueConstraint("rule", "key", "round", name="uq_rooms_rule_key_round"),
     )
-    op.create_index("ix_rooms_state", "rooms", ["state", "deadline"])
+    op.create_index("ix_rooms_state", "rooms", ["state", "look_at"])
 
     op.create_table(
         "room_members",
@@ -123,6 +153,7 @@ def upgrade() -> None:
         sa.Column("message_id", ID, nullable=False),
         sa.Column("at", MOMENT, nullable=False),
         sa.Column("left_at", MOMENT),
+        sa.Column("late", sa.Boolean(), nullable=False),
         sa.ForeignKeyConstraint(["room_id"], ["rooms.id"], name="fk_room_members_room_id"),
         sa.ForeignKeyConstraint(["message_id"], ["messages.id"], name="fk_room_members_message_id"),
         sa.PrimaryKeyConstraint("room_id", "slot", "message_id", name="pk_room_members"),
@@ -149,13 +180,27 @@ def upgrade() -> None:
         sa.Column("reason", sa.Text(), nullable=False),
         sa.Column("position", ID, nullable=False),
         sa.Column("until", ID, nullable=False),
+        sa.Column("total", sa.Integer(), nullable=False),
         sa.Column("looked_at", sa.Integer(), nullable=False),
         sa.Column("matched", sa.Integer(), nullable=False),
         sa.Column("written", sa.Integer(), nullable=False),
+        sa.Column("there", sa.Integer(), nullable=False),
         sa.Column("refused", sa.Integer(), nullable=False),
+        sa.Column("paced", sa.Integer(), nullable=False),
+        sa.Column("paced_at", MOMENT),
         sa.Column("created_at", MOMENT, nullable=False),
         sa.Column("updated_at", MOMENT, nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_replays"),
+    )
+
+    op.create_table(
+        "run_flags",
+        sa.Column("run", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("flag", sa.String(length=100), nullable=False),
+        sa.Column("who", sa.Text(), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("at", MOMENT, nullable=False),
+        sa.PrimaryKeyConstraint("run", "flag", name="pk_run_flags"),
     )
 
 

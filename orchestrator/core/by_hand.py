@@ -1,0 +1,106 @@
+"""What a person may do to messages and dispatches: which verb leads from which state where, and what it did."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Final
+
+from orchestrator.core.states import LAUNCH, final
+from schemas.dispatch import DispatchState as D
+from schemas.launch import LaunchState as L
+from schemas.message import MessageState as M
+
+
+class MessageVerb(StrEnum):
+    """What can be done to messages."""
+
+    HOLD = "hold"
+    RELEASE = "release"
+    DROP = "drop"
+    REPEND = "repend"
+
+
+class DispatchVerb(StrEnum):
+    """What can be done to dispatches."""
+
+    RETRY = "retry"
+    CANCEL = "cancel"
+    HOLD = "hold"
+    RELEASE = "release"
+    REDISPATCH = "redispatch"
+
+
+MESSAGE_STEPS: Final[Mapping[MessageVerb, Mapping[M, M]]] = {
+    MessageVerb.HOLD: {M.PENDING: M.HELD},
+    MessageVerb.RELEASE: {M.HELD: M.PENDING},
+    MessageVerb.DROP: {M.PENDING: M.DROPPED, M.HELD: M.DROPPED, M.QUARANTINED: M.DROPPED},
+    MessageVerb.REPEND: {M.DROPPED: M.PENDING, M.DISPATCHED: M.PENDING},
+}
+
+DISPATCH_STEPS: Final[Mapping[DispatchVerb, Mapping[D, D]]] = {
+    DispatchVerb.RETRY: {D.FAILED: D.READY},
+    DispatchVerb.CANCEL: dict.fromkeys((D.READY, D.WAITING, D.FAILED, D.HELD, D.REFUSED), D.CANCELLED),
+    DispatchVerb.HOLD: {D.READY: D.HELD, D.WAITING: D.HELD},
+    DispatchVerb.RELEASE: {D.HELD: D.READY},
+    DispatchVerb.REDISPATCH: dict.fromkeys((D.DONE, D.FAILED, D.CANCELLED), D.READY),
+}
+
+#: From where a person may give a message to a rule. One that was dispatched already stays where it is.
+GIVEN_FROM: Final = frozenset({M.PENDING, M.HELD, M.DROPPED, M.DISPATCHED})
+
+
+@dataclass(frozen=True, slots=True)
+class Hand:
+    """Who does it, why and when."""
+
+    who: str
+    why: str
+    now: datetime
+    #: Change nothing: only say what would become of each.
+    dry_run: bool = False
+
+
+@dataclass(slots=True)
+class Tally:
+    """What came of it, row by row."""
+
+    #: The ids of what was changed, or would be.
+    changed: list[int] = field(default_factory=list)
+    #: The ids of what stays as it is, by the reason: "dispatched" (already), say.
+    stayed: dict[str, list[int]] = field(default_factory=dict)
+    #: Of those that were changed, the ids of those about which there is something to say, by what that is.
+    remarks: dict[str, list[int]] = field(default_factory=dict)
+    #: More about one of them, by id.
+    details: dict[int, str] = field(default_factory=dict)
+
+    def stay(self, id_: int, why: str, detail: str | None = None) -> None:
+        self.stayed.setdefault(why, []).append(id_)
+        if detail is not None:
+            self.details[id_] = detail
+
+    def remark(self, id_: int, what: str, detail: str | None = None) -> None:
+        self.remarks.setdefault(what, []).append(id_)
+        if detail is not None:
+            self.details[id_] = detail
+
+
+#: Launches that an engine has and that have not ended. Of what was only prepared, nothing was sent; what is in doubt is
+#: looked up by its name before anything else is done.
+_WITH_ENGINE: Final = frozenset({L.SUBMITTED, L.RUNNING})
+
+
+def in_the_way(state: L | None, *, again: bool) -> str | None:
+    """Why a dispatch whose newest launch stands so cannot be carried out once more; None if it can."""
+    if state in _WITH_ENGINE:
+        return "waiting for their launch to end"
+    if state is L.FINISHED and not again:
+        return "well done already: their launch is finished, and --again makes another"
+    return None
+
+
+def begins_a_round(state: L | None) -> bool:
+    """Whether another launch is to be made: the newest has ended. Without an end, the same one is carried on."""
+    return state in final(LAUNCH)

@@ -1,0 +1,116 @@
+"""The service as a whole: who may ask, what an error looks like, and the routes."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+
+import structlog
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+from orchestrator.clock import Clock
+from orchestrator.core.mistakes import said
+from orchestrator.monitor import messages, rules, suspensions, work
+from orchestrator.monitor.access import TokenError, Tokens
+from orchestrator.monitor.asking import Refused, Window
+from orchestrator.store.port import NotAllowed, NotFound, StoreError
+from orchestrator.store.store import Store
+from schemas.rule import Rule
+
+log = structlog.get_logger()
+
+#: The names under which the service answers. Any other in a request's Host is a page of somebody else's, playing tricks
+#: with names: the service listens on this machine alone.
+HOSTS = ("localhost", "127.0.0.1", "[::1]")
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """An error as the client sees it."""
+
+    status: int
+    error: str
+    next: str
+
+
+def build(
+    store: Store, tokens: Tokens, mistakes: Callable[[Rule], Iterable[tuple[tuple[int | str, ...], str]]], clock: Clock
+) -> FastAPI:
+    """The service. `mistakes` says what is wrong with a rule before it goes live."""
+    app = FastAPI(
+        title="muleteer",
+        description="What arrived, what it started, and the rules. Every change needs a reason and is journalled.",
+        docs_url=None,  # its page would come from elsewhere
+        openapi_url="/api/openapi.json",
+        redoc_url=None,
+    )
+    app.state.window = Window(store, tokens, mistakes, clock)
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*HOSTS], www_redirect=False)
+    app.middleware("http")(_in_the_log)
+    for router in (work.open_router, work.router, messages.router, rules.router, suspensions.router):
+        app.include_router(router)
+    _explain_errors(app)
+    return app
+
+
+async def _in_the_log(request: Request, call: Callable[[Request], Awaitable[Response]]) -> Response:
+    response = await call(request)
+    if request.method != "GET" or response.status_code >= 400:
+        who = getattr(request.state, "person", None)
+        said_ = log.info if response.status_code < 500 else log.warning
+        said_("window.asked", method=request.method, path=request.url.path, status=response.status_code, who=who)
+    return response
+
+
+def _explain_errors(app: FastAPI) -> None:
+    """What can be foreseen is a status, a sentence and an advice, as JSON."""
+
+    def answer(seen: _Seen, **more: object) -> JSONResponse:
+        return JSONResponse({"error": seen.error, "next": seen.next, **more}, seen.status)
+
+    @app.exception_handler(NotFound)
+    def _not_found(_: Request, error: NotFound) -> JSONResponse:
+        return answer(_Seen(404, str(error), "list what there is, and ask again"))
+
+    @app.exception_handler(NotAllowed)
+    def _not_allowed(_: Request, error: NotAllowed) -> JSONResponse:
+        return answer(_Seen(409, str(error), "look at its state first"))
+
+    @app.exception_handler(StoreError)
+    def _no_store(_: Request, error: StoreError) -> JSONResponse:
+        return answer(_Seen(503, str(error), "nothing was changed; ask again once the store is back"))
+
+    @app.exception_handler(TokenError)
+    def _no_tokens(_: Request, error: TokenError) -> JSONResponse:
+        log.warning("window.tokens", error=str(error))
+        return answer(_Seen(503, "the service cannot read its tokens", "look at its log"))
+
+    @app.exception_handler(Refused)
+    def _refused(_: Request, error: Refused) -> JSONResponse:
+        advice = "nothing was changed; mend the mistakes and send it again"
+        return answer(_Seen(422, str(error), advice), mistakes=error.mistakes)
+
+    @app.exception_handler(RequestValidationError)
+    def _misread(_: Request, error: RequestValidationError) -> JSONResponse:
+        mistakes = [
+            {"field": ".".join(str(part) for part in each["loc"][1:]), "mistake": said(each)} for each in error.errors()
+        ]
+        seen = _Seen(
+            422, "the request cannot be understood", "nothing was changed; /api/openapi.json says what is expected"
+        )
+        return answer(seen, mistakes=mistakes)
+
+    @app.exception_handler(HTTPException)
+    def _http(_: Request, error: HTTPException) -> JSONResponse:
+        advice = (
+            "send `Authorization: Bearer TOKEN`; `muleteer token add NAME` makes a token"
+            if error.status_code == 401
+            else "see /api/openapi.json for what there is"
+        )
+        response = answer(_Seen(error.status_code, str(error.detail), advice))
+        response.headers.update(error.headers or {})
+        return response

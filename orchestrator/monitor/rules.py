@@ -1,0 +1,122 @@
+"""The rules: read, applied, switched on and off, taken back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+from pydantic import Field
+
+from orchestrator.monitor.asking import Asked, Because, Person, Refused, Window, authenticated
+from schemas.rule import Rule, RuleVersion
+
+router = APIRouter(prefix="/api/v1/rules", tags=["rules"], dependencies=[authenticated])
+
+
+class Wanted(Because):
+    """Rules to be put in force, all or nothing."""
+
+    rules: tuple[Rule, ...]
+    prune: bool = Field(default=False, description="take out rules in force that are not given")
+
+
+class Back(Because):
+    """Which revision of the set to go back to."""
+
+    revision: int = Field(ge=0)
+
+
+@router.get("")
+def in_force(window: Asked) -> dict[str, Any]:
+    """The rules in force, and the revision of the set."""
+    revision, versions = window.store.rules.in_force()
+    return {"revision": revision, "rules": [_shown(version) for version in versions]}
+
+
+@router.post("")
+def apply(window: Asked, person: Person, wanted: Wanted) -> dict[str, Any]:
+    """Put rules in force, all or nothing. A running dispatcher uses them at once."""
+    _check(window, wanted.rules)
+    change = window.store.rules.apply(
+        wanted.rules, prune=wanted.prune, who=person, reason=wanted.reason, now=window.clock()
+    )
+    return _said(change)
+
+
+@router.get("/history")
+def history(
+    window: Asked, name: str | None = None, limit: Annotated[int, Query(ge=1, le=1000)] = 50
+) -> list[dict[str, Any]]:
+    """Every version, newest first, of all rules or of one."""
+    return [_shown(version) for version in window.store.rules.history(name, limit=limit)]
+
+
+@router.post("/rollback")
+def rollback(window: Asked, person: Person, back: Back) -> dict[str, Any]:
+    """Put the whole set in force as it was at a revision, as a new revision."""
+    change = window.store.rules.rollback(back.revision, who=person, reason=back.reason, now=window.clock())
+    return _said(change)
+
+
+@router.get("/{name}")
+def shown(window: Asked, name: str) -> dict[str, Any]:
+    """One rule in force, and what of it is in flight."""
+    version = window.store.rules.version(name)
+    return {**_shown(version), "in_flight": window.store.rules.in_flight(name)}
+
+
+@router.post("/{name}/enable")
+def enable(window: Asked, person: Person, name: str, because: Because) -> dict[str, Any]:
+    """Switch a rule on."""
+    return _switch(window, person, name, True, because)
+
+
+@router.post("/{name}/disable")
+def disable(window: Asked, person: Person, name: str, because: Because) -> dict[str, Any]:
+    """Switch a rule off. What is in flight goes on, and is named in the answer."""
+    return _switch(window, person, name, False, because)
+
+
+@router.delete("/{name}")
+def remove(window: Asked, person: Person, name: str, because: Because) -> dict[str, Any]:
+    """Take a rule out. Its versions stay, and what is in flight goes on and is named in the answer."""
+    change = window.store.rules.remove([name], who=person, reason=because.reason, now=window.clock())
+    return {**_said(change), "in_flight": window.store.rules.in_flight(name)}
+
+
+def _switch(window: Window, person: str, name: str, enabled: bool, because: Because) -> dict[str, Any]:
+    change = window.store.rules.set_enabled([name], enabled, who=person, reason=because.reason, now=window.clock())
+    return {**_said(change), "in_flight": window.store.rules.in_flight(name)}
+
+
+def _check(window: Window, rules: Sequence[Rule]) -> None:
+    """Refuse what could not work, with every mistake. Raises Refused."""
+    mistakes = [
+        {"field": ".".join(map(str, ("rules", position, *place))), "mistake": what}
+        for position, rule in enumerate(rules)
+        for place, what in (*_files(rule), *window.mistakes(rule))
+    ]
+    names = [rule.name for rule in rules]
+    mistakes += [
+        {"field": f"rules.{position}.name", "mistake": f"the rule {name!r} is given twice: give each its own name"}
+        for position, name in enumerate(names)
+        if name in names[:position]
+    ]
+    if mistakes:
+        raise Refused(f"{len(mistakes)} mistakes in the rules", mistakes)
+
+
+def _files(rule: Rule) -> Sequence[tuple[tuple[str, ...], str]]:
+    """Files lie on the machine of whoever asks; the service reads none by request."""
+    given = [name for name in ("include_file", "exclude_file") if getattr(rule.runs, name) is not None]
+    return [(("runs", name), "only `muleteer rules apply` reads files: give the runs themselves") for name in given]
+
+
+def _shown(version: RuleVersion) -> dict[str, Any]:
+    return version.model_dump(mode="json", by_alias=True)
+
+
+def _said(change: Any) -> dict[str, Any]:
+    names = ("revision", "added", "changed", "removed", "unchanged")
+    return {name: getattr(change, name) for name in names}

@@ -1,0 +1,114 @@
+"""Rules that ask the catalog, while it is there and while it is not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+
+import pytest
+
+from tests.acceptance.home import Home, until
+from tests.unit.making import body
+
+RULES = """
+rules:
+  - name: asks-not
+    actions: [{run: {command: ["true"]}}]
+  - name: asks
+    where: {datatype: raw, run_number: 59641..}
+    values: {tag: [{from: 59641, value: 2025p000}]}
+    actions: [{run: {command: [echo, "{run:08d} {tag} {metadata_datatype}"]}}]
+"""
+
+
+@pytest.fixture
+def home(new_home: Callable[[Mapping[str, str]], Home]) -> Home:
+    """A home with everything embedded, and rules of which one asks the catalog."""
+    made = new_home({"WORKER__LEASE": "2s", "INTAKE__DROP_ACCOUNTS": '["idds*"]'})
+    (made.place / "rules.yaml").write_text(RULES)
+    made.do("rules", "apply", "rules.yaml")
+    return made
+
+
+def dispatched(home: Home) -> dict[str, list[str]]:
+    """The rules that fired, by dataset."""
+    names = {each["id"]: each["name"] for each in home.read("messages", "list")}
+    found: dict[str, list[str]] = {}
+    for each in home.read("dispatches", "list", "--state", "done"):
+        found.setdefault(names[each["message_id"]], []).append(each["rule"])
+    return {name: sorted(rules) for name, rules in found.items()}
+
+
+def test_what_the_catalog_knows_decides_and_fills_in(home: Home) -> None:
+    """Metadata that people set on a dataset counts when it closes; a dataset without it is not wanted."""
+    home.run()
+    for name, run in (("RAW", "59642"), ("OLD", "100")):
+        home.do("catalog", "create", f"group.x:{name}")
+        home.do("catalog", "set-metadata", f"group.x:{name}", "run_number", run)
+        home.do("catalog", "set-metadata", f"group.x:{name}", "datatype", "raw")
+        home.do("catalog", "close", f"group.x:{name}")
+
+    until(lambda: len(dispatched(home)) == 2 and "asks" in dispatched(home)["RAW"], 30, "both rules")
+
+    until(lambda: home.read("show")["waiting_for_catalog"] == 0, 10, "all answers")
+    assert dispatched(home) == {"RAW": ["asks", "asks-not"], "OLD": ["asks-not"]}
+    (asked,) = home.read("dispatches", "list", "--rule", "asks")
+    assert asked["options"]["command"] == ["echo", "00059642 2025p000 raw"]
+    assert home.read("catalog", "show", "group.x:RAW")["metadata"] == {"datatype": "raw", "run_number": 59642}
+
+
+def test_while_the_catalog_is_away_only_those_wait_that_ask_it(home: Home) -> None:
+    """Rules that need nothing of it go on at once; the others wait visibly, and fire when it is back."""
+    home.do("catalog", "create", "group.x:RAW")
+    home.do("catalog", "set-metadata", "group.x:RAW", "datatype", "raw")
+    home.do("catalog", "set-metadata", "group.x:RAW", "run_number", "59641")
+    running = home.run()
+    catalog = home.place / "catalog.db"
+    away = catalog.rename(home.place / "away.db")
+
+    home.do("messages", "inject", "--scope", "group.x", "--name", "RAW")
+
+    until(lambda: dispatched(home) == {"RAW": ["asks-not"]}, 10, "the rule that asks nothing")
+    running.await_said("catalog.lost")
+    waiting = next(each for each in home.read("messages", "list") if each["name"] == "RAW")
+    assert waiting["state"] == "pending"
+    assert waiting["reason"] == "matched by asks-not; rule asks waits for the catalog"
+    counts = home.read("show")
+    assert counts["waiting_for_catalog"] == 1 and counts["waiting_for_catalog_since"] is not None
+    assert "1 messages wait for it, first asked" in home.do("show")
+    assert not catalog.exists()
+    away.rename(catalog)
+    until(lambda: dispatched(home) == {"RAW": ["asks", "asks-not"]}, 40, "the rule that asks")
+    running.await_said("catalog.back")
+    assert len(running.said("catalog.lost")) == 1
+    assert home.read("show")["waiting_for_catalog"] == 0
+
+
+def test_the_catalog_is_asked_again_when_a_person_says_so(home: Home) -> None:
+    """Metadata that was set too late counts after `messages refresh`."""
+    (home.place / "rules.yaml").write_text(RULES.replace("- name: asks-not", "- name: asks-not\n    enabled: false"))
+    home.do("rules", "apply", "rules.yaml")
+    home.run("dispatcher", "worker")
+    home.do("messages", "inject", "--scope", "group.x", "--name", "LATE")
+    until(lambda: "no such dataset" in (home.read("messages", "list")[0]["reason"] or ""), 20, "the answer")
+    home.do("catalog", "create", "group.x:LATE")
+    home.do("catalog", "set-metadata", "group.x:LATE", "datatype", "raw")
+    home.do("catalog", "set-metadata", "group.x:LATE", "run_number", "60000")
+
+    said = home.do("messages", "refresh", "--name", "LATE", "--reason", "set too late")
+
+    assert "1 of 1 messages: the catalog is asked anew" in said
+    until(lambda: dispatched(home) == {"LATE": ["asks"]}, 20, "the rule that asks")
+    home.do("messages", "refresh", "999", expect=4)
+    home.do("messages", "refresh", expect=2)
+
+
+def test_what_the_intake_filter_catches_is_there_to_be_seen(home: Home) -> None:
+    """Stored and dropped with the reason, though a rule would want it."""
+    lines = home.place / "frames.jsonl"
+    lines.write_text(json.dumps({"headers": {}, "body": body(account="idds").decode()}) + "\n")
+
+    home.do("messages", "inject", "frames.jsonl")
+
+    (message,) = home.read("messages", "list")
+    assert (message["state"], message["reason"]) == ("dropped", "intake filter: account idds")

@@ -1,0 +1,121 @@
+"""Replays by command: tried, begun, killed, resumed, stopped."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+
+from orchestrator.store.store import Store
+from tests.acceptance.home import Home, until
+from tests.unit.making import NOW, frame
+
+MANY = 6_000
+
+RULES = """
+rules:
+  - name: old
+    pattern: 'DS-(?P<run>\\d)'
+    actions: [{run: {command: ["true"]}}]
+"""
+
+NEW = """
+rules:
+  - name: new
+    pattern: 'DS-(?P<run>\\d+)'
+    unique: "{run}"
+    actions: [{run: {command: ["true"]}}]
+"""
+
+
+@pytest.fixture
+def home(new_home: Callable[[Mapping[str, str]], Home], store: Store, store_url: str) -> Home:
+    """A home with a history, and a rule that is newer than that; once with each kind of database."""
+    made = new_home({"STORE__URL": store_url})
+    for start in range(0, MANY, 1000):
+        frames = [frame(name=f"DS-{run}") for run in range(start, start + 1000)]
+        store.messages.take_in(frames, origin="broker", now=NOW)
+    for text in (RULES, NEW):
+        (made.place / "rules.yaml").write_text(text)
+        made.do("rules", "apply", "rules.yaml", "--prune")
+    return made
+
+
+def replays(home: Home) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = home.read("replay", "list")
+    return found
+
+
+def test_a_replay_that_is_killed_is_resumed_where_it_stood(home: Home, store: Store) -> None:
+    """SIGKILL in the middle: nothing is done twice and nothing left out; every dispatch says of which replay it is."""
+    process = home.start("replay", "start", "--reason", "backfill")
+    deadline = time.monotonic() + 60
+    while not any(each.position > 0 for each in store.replays.newest()):
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    process.kill()
+    (killed,) = store.replays.newest()
+
+    resumed = home.read("replay", "resume", "1")
+
+    assert killed.state == "running" and 0 < killed.position < MANY
+    assert (resumed["state"], resumed["looked_at"], resumed["written"]) == ("done", MANY, MANY)
+    found = store.dispatches.list(limit=100_000)
+    assert sorted(each.message_id for each in found) == list(range(1, MANY + 1))
+    assert {store.journal.of("dispatch", each.id)[0].why for each in found[::500]} == {"replay 1: backfill"}
+    assert store.counts().messages == {"dispatched": MANY}
+
+
+def test_a_dry_run_comes_first_and_the_guards_are_kept(home: Home, store: Store) -> None:
+    """It says what would be dispatched, by run range; then so it is, and a second time nothing is left to do."""
+    tried = home.read("replay", "start", "--runs", "10..19,30", "--dry-run")
+    begun = home.read("replay", "start", "--runs", "10..19,30", "--reason", "ten and one")
+    again = home.read("replay", "start", "--runs", "10..30", "--reason", "the rest")
+    then = home.read("replay", "start", "--as-of", "1", "--reason", "as before")
+
+    assert tried["rules"]["new"]["written"] == begun["written"] == 11
+    assert tried["rules"]["new"]["examples"][0]["dataset"] == "group.sphenix:DS-10"
+    assert (again["written"], again["there"]) == (10, 11)
+    assert (then["matched"], then["written"]) == (10, 10)
+    assert {each.rule for each in store.dispatches.list(limit=10)} == {"old"}
+    assert [each["id"] for each in replays(home)] == [3, 2, 1]
+    shown = home.do("replay", "show", "1")
+    assert "ten and one" in shown and "runs ['10..19', 30]" in shown
+
+
+def test_a_replay_is_paced_stopped_from_elsewhere_and_by_ctrl_c(home: Home) -> None:
+    """What is written by then stays; it says how to go on."""
+    first = home.start("replay", "start", "--pace", "5 per 1h", "--reason", "slowly")
+    until(lambda: (found := replays(home)) != [] and found[0]["written"] == 5, 30, "what the pace allows")
+    home.do("replay", "stop", "1", "--reason", "enough")
+    assert first.wait(20) == 1
+
+    second = home.start("replay", "resume", "1")
+    until(lambda: replays(home)[0]["state"] == "running", 20, "going on")
+    assert second.stop(signal.SIGINT) == 1
+
+    (stands,) = replays(home)
+    assert (stands["state"], stands["written"]) == ("stopped", 5)
+    assert "muleteer replay resume 1 goes on" in second.output.read_text()
+    journal = json.loads(home.do("replay", "show", "1", "--json"))["journal"]
+    assert [each["to_state"] for each in journal] == ["running", "stopped", "running", "stopped"]
+    assert [each["why"] for each in journal] == ["slowly", "enough", "resumed", "interrupted"]
+
+
+def test_what_cannot_work_is_refused_before_anything_is_looked_at(home: Home, store: Store) -> None:
+    """Unknown rules, revisions and runs, a rule that is not in force, no reason: said, and nothing is begun."""
+    home.do("replay", "start", expect=2)
+    home.do("replay", "start", "--reason", "x", "--runs", "20..10", expect=2)
+    home.do("replay", "start", "--reason", "x", "--pace", "fast", expect=2)
+    home.do("replay", "start", "--reason", "x", "--as-of", "yesterday", expect=2)
+    home.do("replay", "start", "--reason", "x", "--rule", "never", expect=4)
+    home.do("replay", "start", "--reason", "x", "--as-of", "99", expect=4)
+    home.do("replay", "start", "--reason", "x", "--rule", "old", expect=3)
+    home.do("replay", "resume", "1", expect=4)
+    home.do("replay", "stop", "1", expect=4)
+
+    assert (replays(home), store.dispatches.list()) == ([], [])

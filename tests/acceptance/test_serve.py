@@ -1,0 +1,90 @@
+"""`muleteer serve`, as installed: asked over HTTP while muleteer runs."""
+
+from __future__ import annotations
+
+import json
+import socket
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.store.store import Store
+from tests.acceptance.home import Home, until
+from tests.unit.making import NOW, frame
+
+
+def free_port() -> int:
+    with closing(socket.socket()) as one:
+        one.bind(("127.0.0.1", 0))
+        port: int = one.getsockname()[1]
+    return port
+
+
+class Window:
+    """A client with a token."""
+
+    def __init__(self, port: int, token: str | None) -> None:
+        self._base = f"http://127.0.0.1:{port}"
+        self._headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
+
+    def ask(self, path: str, body: Mapping[str, Any] | None = None) -> tuple[int, Any]:
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self._base + path, data, dict(self._headers))
+        try:
+            with urllib.request.urlopen(request, timeout=10) as answer:
+                return answer.status, json.load(answer)
+        except urllib.error.HTTPError as error:
+            return error.code, json.load(error)
+        except OSError:
+            return 0, None
+
+
+def test_a_rule_that_is_sent_over_http_starts_what_waits(tmp_path: Path) -> None:
+    """From the request to the action: no restart, the person's name in the journal, no secret in the log."""
+    home = Home(tmp_path)
+    token = home.do("token", "add", "shift").strip()
+    port = free_port()
+    serving = home.start("serve", "--port", str(port))
+    try:
+        home.run()
+        window = Window(port, token)
+        until(lambda: window.ask("/healthz")[0] == 200, 20, "the window opens")
+        assert Window(port, None).ask("/api/v1/status")[0] == 401
+        store = Store.open(f"sqlite:///{home.place / 'muleteer.db'}")
+        store.messages.take_in([frame(name="RAW-1")], origin="broker", now=NOW)
+        store.close()
+        rule = {"name": "raw", "pattern": "RAW-.*", "actions": [{"run": {"command": ["true"]}}]}
+
+        status, answer = window.ask("/api/v1/rules", {"rules": [rule], "reason": "beam is back"})
+
+        assert (status, answer["added"]) == (200, ["raw"])
+        until(lambda: window.ask("/api/v1/status")[1]["dispatches"] == {"done": 1}, 20, "the rule's action is done")
+        history = home.read("rules", "history")
+        assert "rest:shift" in json.dumps(history) and "beam is back" in json.dumps(history)
+        assert serving.stop() == 0
+        assert token not in serving.log.read_text() + serving.output.read_text()
+    finally:
+        home.close()
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org"])
+def test_other_machines_are_not_served(tmp_path: Path, host: str) -> None:
+    """Tokens would travel in the clear."""
+    home = Home(tmp_path)
+
+    home.do("serve", "--host", host, expect=2)
+
+
+def test_a_port_that_is_taken_is_said(tmp_path: Path) -> None:
+    """With what to do about it."""
+    home = Home(tmp_path)
+    with closing(socket.socket()) as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+
+        home.do("serve", "--port", str(other.getsockname()[1]), expect=5)

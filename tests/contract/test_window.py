@@ -1,0 +1,251 @@
+"""What the window promises, on SQLite and on PostgreSQL alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from orchestrator.core.actor import Tools
+from orchestrator.core.mistakes import Mistake
+from orchestrator.dispatch.actors import installed
+from orchestrator.dispatch.rules import mistakes_of
+from orchestrator.monitor.access import Tokens
+from orchestrator.monitor.app import build
+from orchestrator.store.intake import Arrival
+from orchestrator.store.port import StoreUnavailable
+from orchestrator.store.store import Store
+from schemas.rule import Rule
+from tests.contract.test_store_dispatches import claim, judge, messages
+from tests.unit.making import NOW, frame, rule
+
+RULE = {"name": "raw", "pattern": "DS-.*", "actions": [{"run": {"command": ["true"]}}]}
+
+
+class _Nothing:
+    """Launches nothing, and finds nothing wrong with it."""
+
+    def launch(self, request: Any) -> Any:
+        raise AssertionError(request)
+
+    def wrong(self, workflow: str, parameters: Any) -> str | None:
+        return None
+
+
+@pytest.fixture
+def tokens(tmp_path: Path) -> Tokens:
+    return Tokens(tmp_path / "tokens")
+
+
+@pytest.fixture
+def stranger(store: Store, tokens: Tokens, tmp_path: Path) -> Iterator[TestClient]:
+    """A client without a token."""
+
+    def mistakes(rule: Rule) -> Iterator[Mistake]:
+        return mistakes_of(rule, installed(), Tools(tmp_path, _Nothing(), lambda: False))
+
+    with TestClient(build(store, tokens, mistakes, lambda: NOW), base_url="http://localhost") as client:
+        yield client
+
+
+@pytest.fixture
+def client(stranger: TestClient, tokens: Tokens) -> TestClient:
+    """Somebody with a token."""
+    stranger.headers["Authorization"] = f"Bearer {tokens.add('me')}"
+    return stranger
+
+
+def applied(client: TestClient, *rules: dict[str, Any], **more: Any) -> Any:
+    return client.post("/api/v1/rules", json={"rules": rules, "reason": "to see", **more})
+
+
+@pytest.mark.parametrize("token", [None, "Bearer ", "Bearer wrong", "Basic bWU6bWU="])
+def test_without_a_token_nothing_is_shown_or_changed(stranger: TestClient, store: Store, token: str | None) -> None:
+    """Neither a page nor whether there is one; the answer says how to get a token."""
+    headers = {} if token is None else {"Authorization": token}
+    calls = [
+        ("GET", "/api/v1/status"),
+        ("GET", "/api/v1/messages/1"),
+        ("POST", "/api/v1/rules"),
+        ("GET", "/api/v1/rules/x"),
+    ]
+
+    answers = [stranger.request(method, path, headers=headers) for method, path in calls]
+
+    assert [answer.status_code for answer in answers] == [401] * 4
+    assert "muleteer token add" in answers[0].json()["next"]
+    assert store.rules.revision() == 0
+
+
+def test_every_route_but_one_wants_a_token(stranger: TestClient) -> None:
+    """Whoever adds a route cannot forget it."""
+    described = stranger.get("/api/openapi.json").json()["paths"]
+
+    open_ = [path for path, verbs in described.items() for verb in verbs.values() if not verb.get("security")]
+
+    assert open_ == ["/healthz"]
+    assert len(described) > 10
+
+
+def test_a_page_of_somebody_else_is_refused(stranger: TestClient) -> None:
+    """A browser that was led here by another name sends that name."""
+    assert stranger.get("/healthz", headers={"Host": "evil.example"}).status_code == 400
+    assert stranger.get("/healthz", headers={"Host": "127.0.0.1:8642"}).json() == {"alive": True}
+
+
+def test_rules_are_applied_with_author_and_reason(client: TestClient, store: Store) -> None:
+    """They are in force at once, and the history says who and why."""
+    answer = applied(client, RULE)
+
+    assert (answer.status_code, answer.json()["revision"], answer.json()["added"]) == (200, 1, ["raw"])
+    (version,) = store.rules.in_force()[1]
+    assert (version.rule.name, version.author, version.reason) == ("raw", "rest:me", "to see")
+    shown = client.get("/api/v1/rules/raw").json()
+    assert (shown["version"], shown["author"], shown["rule"]["pattern"]) == (1, "rest:me", "DS-.*")
+    assert [each["version"] for each in client.get("/api/v1/rules/history").json()] == [1]
+
+
+def test_rules_with_mistakes_are_refused_whole(client: TestClient, store: Store) -> None:
+    """Every mistake is named with its field, and the live set is untouched."""
+    broken = {**RULE, "name": "broken", "pattern": "(?=x)", "where": {"bytes": "> many"}}
+    unknown = {**RULE, "name": "other", "actions": [{"nothing": {}}]}
+
+    answer = applied(client, RULE, broken, unknown, RULE)
+
+    assert answer.status_code == 422
+    fields = [each["field"] for each in answer.json()["mistakes"]]
+    assert sorted(fields) == ["rules.1.pattern", "rules.1.where.bytes.0", "rules.2.actions.0.nothing", "rules.3.name"]
+    assert store.rules.revision() == 0
+
+
+def test_a_request_that_cannot_be_read_says_where(client: TestClient) -> None:
+    """A missing reason, a field that there is not: named, nothing changed."""
+    answer = client.post("/api/v1/rules", json={"rules": [{**RULE, "colour": "red"}]})
+
+    assert answer.status_code == 422
+    assert {each["field"] for each in answer.json()["mistakes"]} >= {"reason"}
+    assert any(each["field"].endswith("colour") for each in answer.json()["mistakes"])
+
+
+def test_the_service_reads_no_files_by_request(client: TestClient) -> None:
+    """A rule may name a file of runs; on whose machine, the service cannot know."""
+    answer = applied(client, {**RULE, "runs": {"include_file": "/etc/passwd"}})
+
+    assert answer.status_code == 422
+    assert [each["field"] for each in answer.json()["mistakes"]] == ["rules.0.runs.include_file"]
+
+
+def test_a_rule_is_switched_off_and_what_is_in_flight_is_named(client: TestClient, store: Store) -> None:
+    """What was started goes on, and the answer says what that is."""
+    messages(store, 2)
+    judge(store, rule("raw", "DS-.*"))
+    claim(store, limit=1)
+
+    answer = client.post("/api/v1/rules/raw/disable", json={"reason": "bad calibration"})
+
+    assert answer.json()["changed"] == ["raw"]
+    in_flight = {each["state"]: each["count"] for each in answer.json()["in_flight"]["dispatches"]}
+    assert in_flight == {"ready": 1, "running": 1}
+    assert store.rules.in_force()[1][0].rule.enabled is False
+    assert store.counts().dispatches == {"ready": 1, "running": 1}
+    client.post("/api/v1/rules/raw/enable", json={"reason": "mended"})
+    assert store.rules.in_force()[1][0].rule.enabled is True
+
+
+def test_a_rule_is_taken_out_and_the_set_taken_back(client: TestClient, store: Store) -> None:
+    """Nothing is ever deleted: every revision can be had again."""
+    applied(client, RULE, {**RULE, "name": "other"})
+
+    client.request("DELETE", "/api/v1/rules/other", json={"reason": "not needed"})
+    assert [each["rule"]["name"] for each in client.get("/api/v1/rules").json()["rules"]] == ["raw"]
+    answer = client.post("/api/v1/rules/rollback", json={"revision": 1, "reason": "needed"})
+
+    assert answer.json()["added"] == ["other"]
+    assert [version.rule.name for version in store.rules.in_force()[1]] == ["other", "raw"]
+
+
+def test_a_rule_is_stopped_and_goes_on(client: TestClient, store: Store) -> None:
+    """What arrives meanwhile accumulates; the answer to the end says what stood in the way."""
+    messages(store, 2)
+    judge(store, rule("raw", "DS-.*"))
+    what = {"kind": "rule", "name": "raw", "reason": "disk is full"}
+
+    assert client.post("/api/v1/suspensions", json=what).json()["new"] is True
+    assert client.post("/api/v1/suspensions", json=what).json()["new"] is False
+    assert claim(store) == []
+    (standing,) = client.get("/api/v1/suspensions").json()
+    assert (standing["who"], standing["reason"]) == ("rest:me", "disk is full")
+
+    assert client.request("DELETE", "/api/v1/suspensions", json=what).json()["reason"] == "disk is full"
+    assert len(claim(store)) == 2
+    assert client.request("DELETE", "/api/v1/suspensions", json=what).status_code == 404
+    for wrong in ({"kind": "rule"}, {"kind": "everything", "name": "raw"}, {"kind": "all"}):
+        assert client.post("/api/v1/suspensions", json={**wrong, "reason": "x"}).status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/api/v1/messages/7"),
+        ("GET", "/api/v1/dispatches/7"),
+        ("GET", "/api/v1/launches/7"),
+        ("GET", "/api/v1/rules/none"),
+        ("POST", "/api/v1/rules/none/disable"),
+        ("DELETE", "/api/v1/rules/none"),
+        ("GET", "/api/v1/nothing"),
+    ],
+)
+def test_what_is_not_there_is_said(client: TestClient, method: str, path: str) -> None:
+    """404, with a sentence and an advice."""
+    answer = client.request(method, path, json={"reason": "x"} if method != "GET" else None)
+
+    assert answer.status_code == 404
+    assert answer.json()["error"] and answer.json()["next"]
+
+
+def test_messages_are_listed_by_filter_and_page(client: TestClient, store: Store) -> None:
+    """The filters of `messages list`."""
+    messages(store, 5)
+    store.messages.take_in([frame("erase", "DS-9"), Arrival({}, b"?")], origin="broker", now=NOW)
+
+    def ids(query: str) -> list[int]:
+        return [each["id"] for each in client.get(f"/api/v1/messages?{query}").json()]
+
+    assert ids("state=quarantined") == [7]
+    assert ids("state=pending&event=close&limit=2") == [5, 4]
+    assert ids("event=CLOSE&limit=2&before=4") == [3, 2]
+    assert ids("name=DS-?&scope=group.*&event=erase") == [6]
+    assert ids(f"until={NOW:%Y-%m-%dT%H:%M:%S}") == []
+    assert client.get("/api/v1/messages?limit=0").status_code == 422
+
+
+def test_a_message_is_shown_whole(client: TestClient, store: Store) -> None:
+    """What arrived, byte for byte, what it started, and its history."""
+    messages(store)
+    judge(store, rule("raw", "DS-.*"))
+
+    shown = client.get("/api/v1/messages/1").json()
+
+    assert shown["state"] == "dispatched"
+    assert '"event_type"' in shown["body"]
+    assert [each["rule"] for each in shown["dispatches"]] == ["raw"]
+    assert [each["to_state"] for each in shown["journal"]] == ["pending", "dispatched"]
+    (started,) = client.get("/api/v1/dispatches?rule=raw").json()
+    assert client.get(f"/api/v1/dispatches/{started['id']}").json()["journal"][0]["to_state"] == "ready"
+    assert client.get("/api/v1/status").json()["messages"] == {"dispatched": 1}
+
+
+def test_a_store_that_is_away_is_a_sentence(client: TestClient, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """503, and nothing about the program's insides."""
+
+    def away() -> None:
+        raise StoreUnavailable("the store is not available: gone")
+
+    monkeypatch.setattr(type(store.rules), "revision", lambda _: away())
+
+    answer = client.get("/healthz")
+
+    assert (answer.status_code, answer.json()["error"]) == (503, "the store is not available: gone")
