@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from orchestrator import logs
-from tests.bench import growth, ingest, latency, matching, memory
+from tests.bench import by_hand, growth, ingest, latency, listing, matching, memory, preview
 from tests.bench.bench import Bench
 from tests.bench.figures import Figure, Skipped, print_figures
 
@@ -20,6 +20,9 @@ BENCHMARKS: Mapping[str, Callable[[Bench], Iterator[Figure]]] = {
     "ingest": ingest.measure,
     "growth": growth.measure,
     "memory": memory.measure,
+    "preview": preview.measure,
+    "by_hand": by_hand.measure,
+    "listing": listing.measure,
 }
 
 
