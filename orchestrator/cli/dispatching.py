@@ -110,6 +110,9 @@ def _once(muleteer: Muleteer, extra: RuleVersion | None, asked: Callable[[], boo
         out.print(f"Stopped: {said}. This once it is carried out all the same; after that it stays stopped.")
     muleteer.janitor().tidy()  # what an earlier call left half done
     written = set(_judge_all(muleteer, extra))
+    if muleteer.enricher().ask_all():
+        out.print("The catalog was asked about some of them:")
+        written |= set(_judge_all(muleteer, extra))
     worker = muleteer.worker(asked)
     left_over = set(_left_over(muleteer.store, rule))
     due = sorted(left_over if rule is not None else written | left_over)

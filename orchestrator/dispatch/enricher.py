@@ -49,11 +49,22 @@ class Enricher:
     def step(self) -> None:
         """Ask what is due, then wait until something is. Raises StoreUnavailable."""
         heard = self._store.bells.heard(FACTS)
+        if self.ask_batch() < _BATCH and not self._stopping.is_set():
+            self._store.bells.wait(FACTS, since=heard, timeout=self._until_next())
+
+    def ask_all(self) -> bool:
+        """Ask what is due now, and wait for nothing more. Whether there was anything. Raises StoreUnavailable."""
+        asked = self.ask_batch()
+        while asked and self.ask_batch():
+            pass
+        return asked > 0
+
+    def ask_batch(self) -> int:
+        """Ask some of what is due. Returns how many questions that were. Raises StoreUnavailable."""
         questions = self._store.facts.take(now=self._clock(), until=self._clock() + _TURN, limit=_BATCH)
         if questions:
             self._carry(questions)
-        if len(questions) < _BATCH and not self._stopping.is_set():
-            self._store.bells.wait(FACTS, since=heard, timeout=self._until_next())
+        return len(questions)
 
     def stop(self) -> None:
         self._stopping.set()

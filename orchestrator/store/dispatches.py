@@ -20,11 +20,12 @@ from orchestrator.core.gates import LimitsOf, Subject, order_of
 from orchestrator.core.matching import Verdict
 from orchestrator.store.engine import Database
 from orchestrator.store.gates import GateKeeper, Regime, stamp_of, take_turn
-from orchestrator.store.joining import Seating, rules_due
+from orchestrator.store.joining import Seating
 from orchestrator.store.journal import MOST_PARAMETERS, move, without_nul
 from orchestrator.store.judging import facts_of, is_pending, pending_messages, write_down, write_rooms
 from orchestrator.store.messages import detail_of, whole_columns
 from orchestrator.store.port import NotFound
+from orchestrator.store.room_settling import rules_due
 from orchestrator.store.rules import current_revision
 from orchestrator.store.signals import DISPATCHES, FACTS
 from orchestrator.store.standings import standings

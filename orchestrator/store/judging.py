@@ -13,10 +13,11 @@ from orchestrator.core.clauses import Facts
 from orchestrator.core.matching import Match, Verdict
 from orchestrator.store.facts import known_facts, want_facts
 from orchestrator.store.intake import chunks
-from orchestrator.store.joining import Fate, Seating
+from orchestrator.store.joining import Seating
 from orchestrator.store.journal import move, record
 from orchestrator.store.messages import message_of, payload_of, shown_columns
 from orchestrator.store.restraints import Guarded, Restrained, Wanted, restrain, take_keys
+from orchestrator.store.room_settling import Fate
 from orchestrator.store.run_flags import flags_of_runs
 from orchestrator.store.tables import Row, dispatches, messages, near_misses
 from schemas.dispatch import DispatchId, DispatchState

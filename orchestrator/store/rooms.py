@@ -12,21 +12,14 @@ from sqlalchemy import Connection, delete, func, insert, select
 
 from orchestrator.core.joins import LIVE, Member, Standing, stand
 from orchestrator.core.matching import RuleSet, Verdict
+from orchestrator.store.chambers import WAITING, Chamber, Seat, rows_of, seats_of
 from orchestrator.store.engine import Database
 from orchestrator.store.intake import chunks
-from orchestrator.store.joining import (
-    WAITING,
-    Chamber,
-    Seat,
-    Seating,
-    join_in_force,
-    rows_of,
-    seats_of,
-    version_of,
-)
+from orchestrator.store.joining import Seating
 from orchestrator.store.journal import record
 from orchestrator.store.judging import facts_of, write_rooms
 from orchestrator.store.port import NotAllowed, NotFound
+from orchestrator.store.room_settling import join_in_force, version_of
 from orchestrator.store.rules import Rules, current_revision
 from orchestrator.store.signals import DISPATCHES
 from orchestrator.store.tables import Row, rooms, rule_versions, waivers

@@ -112,3 +112,16 @@ def test_what_the_intake_filter_catches_is_there_to_be_seen(home: Home) -> None:
 
     (message,) = home.read("messages", "list")
     assert (message["state"], message["reason"]) == ("dropped", "intake filter: account idds")
+
+
+def test_dispatching_once_asks_the_catalog_too(home: Home) -> None:
+    """Without anything that runs: judged, asked, judged again, carried out."""
+    home.do("catalog", "create", "group.x:RAW")
+    home.do("catalog", "set-metadata", "group.x:RAW", "datatype", "raw")
+    home.do("catalog", "set-metadata", "group.x:RAW", "run_number", "59641")
+    home.do("messages", "inject", "--scope", "group.x", "--name", "RAW")
+
+    said = home.do("dispatch")
+
+    assert "The catalog was asked about some of them:" in said
+    assert dispatched(home) == {"RAW": ["asks", "asks-not"]}
