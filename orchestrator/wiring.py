@@ -8,7 +8,7 @@ from __future__ import annotations
 import gc
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
@@ -25,9 +25,12 @@ from orchestrator.broker.port import Broker
 from orchestrator.broker.stomp import StompBroker, StompSettings
 from orchestrator.clock import Clock, utc_now
 from orchestrator.core.actor import Tools
+from orchestrator.core.cycles import Cycle, launched, new_cycles
 from orchestrator.core.gates import EVERYTHING, LimitsOf, Subject
 from orchestrator.core.mistakes import Mistake
+from orchestrator.core.preview import edited
 from orchestrator.core.sieve import Sieve
+from orchestrator.core.workflow import WorkflowError
 from orchestrator.dispatch.actors import Actors, installed
 from orchestrator.dispatch.dispatcher import Dispatcher
 from orchestrator.dispatch.enricher import Enricher
@@ -52,6 +55,7 @@ from orchestrator.store.store import Store
 from schemas.did import Did
 from schemas.gate import Kind
 from schemas.rule import Limits, Rule, RuleVersion
+from schemas.workflow import Workflow
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -177,6 +181,25 @@ class Muleteer:
     def janitor(self) -> Janitor:
         return Janitor(self.store, lease=self.settings.worker.lease, clock=self.clock)
 
+    def workflows_of(self, rules: Iterable[Rule]) -> Mapping[str, Workflow]:
+        """The workflows that the rules launch, as far as they can be read: a launch says so itself otherwise."""
+        found: dict[str, Workflow] = {}
+        for name in {str(options.get("workflow")) for rule in rules for options in launched(rule)}:
+            with suppress(WorkflowError):
+                found[name] = self.workflows.get(name).workflow
+        return found
+
+    def new_cycles(self, coming: Sequence[Rule], prune: bool = False) -> Sequence[Cycle]:
+        """Rules that would start each other for ever if these came into force.
+
+        When it runs, the loop guard stops such a loop after one round. But one round for each dataset is not what
+        anybody means.
+        """
+        in_force = self.store.rules.in_force()[1]
+        before = [version.rule for version in in_force]
+        after = [version.rule for version in edited(in_force, coming, prune=prune)]
+        return new_cycles(before, after, self.workflows_of([*before, *after]))
+
     @cached_property
     def tokens(self) -> Tokens:
         return Tokens(self.home / "tokens")
@@ -188,7 +211,7 @@ class Muleteer:
         def mistakes(rule: Rule) -> Iterable[Mistake]:
             return mistakes_of(rule, self.actors, self.tools())
 
-        return build(self.store, self.tokens, mistakes, self.clock)
+        return build(self.store, self.tokens, mistakes, self.new_cycles, self.clock)
 
     def close(self) -> None:
         """Close what was opened."""

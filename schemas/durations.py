@@ -8,6 +8,9 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
 
+#: A hundred years. Added to a time of today, more may leave the calendar.
+LONGEST = timedelta(days=36_525)
+
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|[smhd])")
 
@@ -24,6 +27,8 @@ def parse_duration(text: object) -> timedelta:
         raise ValueError(f"{text!r} is too long to be counted") from None
     if span is None or span < timedelta(0):
         raise ValueError(f"{text!r} is not a length of time: write 90s, 5m, 1h30m, 2d or a number of seconds")
+    if span > LONGEST:
+        raise ValueError(f"{text!r} is longer than the {LONGEST.days}d that can be waited for")
     return span
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any, Literal, NewType, Self
+from typing import Annotated, Any, Literal, NewType, Self
 
 from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    StringConstraints,
     ValidationInfo,
     field_validator,
     model_serializer,
@@ -224,7 +226,7 @@ class Rule(BaseModel):
     join: Join | None = Field(
         default=None, description="wait for several datasets that share a key; instead of `pattern`"
     )
-    where: dict[str, ConditionItems] = Field(
+    where: dict[Annotated[str, StringConstraints(min_length=1, max_length=100)], ConditionItems] = Field(
         default={},
         description="conditions: account, bytes, length, events, created_at, run, run_flags; `event.KEY` for a key of "
         "the event; "
@@ -276,6 +278,19 @@ class Rule(BaseModel):
         if value is not None and info.data.get("pattern", ".*") != ".*":
             raise ValueError("a rule has a pattern or a join: here each member has its own pattern")
         return value
+
+    @model_validator(mode="after")
+    def _can_be_kept(self) -> Self:
+        """What cannot be read back must never be in force: no rule could be read any more."""
+        try:
+            text = json.dumps(self.model_dump(by_alias=True), default=str, ensure_ascii=False, allow_nan=False)
+            text.encode()
+        except ValueError:
+            what = "a text in it has half a character, or a number is none (nan, inf)"
+            raise ValueError(f"{what}: that cannot be kept") from None
+        if "\\u0000" in text:
+            raise ValueError("a text in it holds a NUL, which no database keeps")
+        return self
 
     def document(self) -> dict[str, Any]:
         """The rule as JSON values, canonical: equal rules give equal documents."""

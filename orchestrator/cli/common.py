@@ -124,7 +124,8 @@ def errors_explained() -> Iterator[None]:
 def opened(home: Path | None, *, reading: bool = False, quiet: bool = True) -> Iterator[Muleteer]:
     """muleteer in its home directory, closed at the end.
 
-    `reading` commands do not make a store where there is none; `quiet` ones log warnings only.
+    `reading` commands, and those that act only on what is there, do not make a store where there is none; `quiet` ones
+    log warnings only.
     """
     place = (home or Path()).resolve()
     with errors_explained():

@@ -66,15 +66,16 @@ def show(id_: Annotated[int, typer.Argument(metavar="ID")], home: Home = None, j
         found = store.dispatches.get(DispatchId(id_))
         tries = store.dispatches.attempts_of(found.id)
         changes = store.journal.of("dispatch", id_)
+        (version,) = (each.version for each in store.history.versions({found.rule_version_id}))
     if json_:
-        print_json({**plain(found), "tries": plain(tries), "journal": plain(changes)})
+        print_json({**plain(found), "rule_version": version, "tries": plain(tries), "journal": plain(changes)})
         return
     print_fields(
         {
             "dispatch": found.id,
             "state": found.state,
             "reason": found.reason,
-            "rule": f"{found.rule} (version row {found.rule_version_id}), action {found.action}",
+            "rule": f"{found.rule} version {version}, action {found.action}",
             "message": found.message_id,
             "actor": found.actor,
             "options": found.options,

@@ -69,6 +69,8 @@ def once(
     """
     signals = Signals()
     with opened(home or context.obj) as muleteer:
+        if rule is not None:
+            muleteer.store.rules.version(rule)  # a slip of the pen must not look like nothing to do
         raise typer.Exit(_once(muleteer, None, lambda: signals.asked, rule))
 
 

@@ -9,7 +9,6 @@ import typer
 from orchestrator.cli.common import Exit, Home, Json, opened, print_json, print_table
 from orchestrator.cli.filters import Since, Until, in_utc
 from orchestrator.cli.previewing import MaybeRulesFile, Prune, read_file
-from orchestrator.cli.rules_cycles import workflows_of
 from orchestrator.core.lint import Level, Lint, Remark, remarks_on_rules
 from orchestrator.core.preview import edited
 from schemas.rule import RuleVersion
@@ -31,7 +30,7 @@ def lint(
         versions: Sequence[RuleVersion] = muleteer.store.rules.in_force()[1]
         if path is not None:
             versions = edited(versions, read_file(muleteer, path), prune=prune)
-        workflows = workflows_of(muleteer, [version.rule for version in versions])
+        workflows = muleteer.workflows_of(version.rule for version in versions)
         looked_over = Lint(versions, workflows)
         for page in muleteer.store.history.pages(since=in_utc(since), until=in_utc(until)):
             looked_over.look(page)

@@ -138,11 +138,22 @@ def list_(home: Home = None, limit: Limit = 50, json_: Json = False) -> None:
         print_json(found)
         return
     rows = [
-        (each.id, each.state, f"{each.looked_at} of {each.total}", each.written, each.there, each.refused, each.reason)
+        (
+            each.id,
+            each.state,
+            f"{each.looked_at} of {each.total}",
+            each.written,
+            each.there,
+            each.refused,
+            each.updated_at,
+            each.reason,
+        )
         for each in found
     ]
-    columns = ("id", "state", "looked at", "written", "there", "refused", "reason")
+    columns = ("id", "state", "looked at", "written", "there", "refused", "last sign of life", "reason")
     print_table(columns, rows, empty="There was no replay yet.")
+    if any(each.state == ReplayState.RUNNING for each in found):
+        out.print("\nOne that runs without a sign of life has lost its process: `muleteer replay resume ID` goes on.")
 
 
 @app.command("show")

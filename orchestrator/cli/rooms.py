@@ -78,10 +78,18 @@ def show(id_: Id, home: Home = None, json_: Json = False) -> None:
         started = [] if found.message_id is None else store.dispatches.list(message_id=found.message_id)
         started = [each for each in started if each.rule == found.rule]
         changes = store.journal.of("room", id_)
+        (version,) = (each.version for each in store.history.versions({found.rule_version_id}))
     if json_:
-        print_json({**plain(found), "dispatches": [each.id for each in started], "journal": plain(changes)})
+        print_json(
+            {
+                **plain(found),
+                "rule_version": version,
+                "dispatches": [each.id for each in started],
+                "journal": plain(changes),
+            }
+        )
         return
-    _print(found, started)
+    _print(found, version, started)
     print_history(changes)
 
 
@@ -127,13 +135,13 @@ def _tell(room: RoomDetail, json_: bool) -> None:
     )
 
 
-def _print(room: RoomDetail, started: list[Dispatch]) -> None:
+def _print(room: RoomDetail, version: int, started: list[Dispatch]) -> None:
     print_fields(
         {
             "room": room.id,
             "state": f"{room.state}{', orphaned: its rule is not in force' if room.orphaned else ''}",
             "reason": room.reason,
-            "rule": f"{room.rule} (version row {room.rule_version_id})",
+            "rule": f"{room.rule} version {version}",
             "key": f"{room.key}, round {room.round}",
             "opened": room.opened_at,
             "deadline": room.deadline,

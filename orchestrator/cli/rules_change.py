@@ -51,6 +51,8 @@ def rollback(
     revision: Annotated[int, typer.Argument(help="The revision to go back to; `rules history` shows them.", min=0)],
     reason: Because,
     home: Home = None,
+    allow_cycles: AllowCycles = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would change.")] = False,
     json_: Json = False,
 ) -> None:
     """Put the whole set in force as it was at a revision, as a new revision."""
@@ -58,8 +60,12 @@ def rollback(
         now = {version.rule.name: version.rule for version in muleteer.store.rules.in_force()[1]}
         then = [version.rule for version in muleteer.store.rules.set_at(revision)]
         still_right([rule for rule in then if now.get(rule.name) != rule], muleteer.actors, muleteer.tools())
-        change = muleteer.store.rules.rollback(revision, who=person(), reason=reason, now=utc_now())
-        tell(muleteer, change, json_, stopped=change.removed)
+        heed_cycles(muleteer, then, prune=True, allow=allow_cycles)
+        if dry_run:
+            change = muleteer.store.rules.would_change(then, prune=True)
+        else:
+            change = muleteer.store.rules.rollback(revision, who=person(), reason=reason, now=utc_now())
+        tell(muleteer, change, json_, stopped=change.removed, dry_run=dry_run)
 
 
 def tell(

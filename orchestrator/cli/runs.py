@@ -25,7 +25,7 @@ Reason = Annotated[str, typer.Option("--reason", help="Why, for the journal.")]
 def flag(flag: Flag, runs: Runs, reason: Reason, home: Home = None, json_: Json = False) -> None:
     """Give runs a flag. Pending messages of these runs are judged again at once."""
     numbers = _numbers(runs)
-    with opened(home) as muleteer:
+    with opened(home, reading=True) as muleteer:
         new = muleteer.store.run_flags.set(numbers, _word(flag), who=person(), reason=reason, now=utc_now())
     _report(new, numbers, json_, f"now {flag}", "already")
 
@@ -34,7 +34,7 @@ def flag(flag: Flag, runs: Runs, reason: Reason, home: Home = None, json_: Json 
 def unflag(flag: Flag, runs: Runs, reason: Reason, home: Home = None, json_: Json = False) -> None:
     """Take a flag from runs. Pending messages of these runs are judged again at once."""
     numbers = _numbers(runs)
-    with opened(home) as muleteer:
+    with opened(home, reading=True) as muleteer:
         old = muleteer.store.run_flags.unset(numbers, flag, who=person(), reason=reason, now=utc_now())
     _report(old, numbers, json_, f"no longer {flag}", "not before either")
 
@@ -77,6 +77,6 @@ def _numbers(words: Sequence[str]) -> list[int]:
         except RunsError as error:
             fail(Exit.USAGE, str(error))
         if last - first >= _MOST:
-            fail(Exit.USAGE, f"{word} are more than {_MOST:,} runs: give both ends of the range")
+            fail(Exit.USAGE, f"{word} are more than {_MOST:,} runs at once: is that meant? Then take them in parts")
         numbers += range(first, last + 1)
     return numbers

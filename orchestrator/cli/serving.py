@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import threading
+import time
 from datetime import timedelta
 from typing import Annotated
 
@@ -37,11 +38,14 @@ def serve(
         window = muleteer.window()
         if not muleteer.tokens.names():
             out.print(f"Nobody has a token yet: {command()} token add NAME --home {muleteer.home}")
-        out.print(f"The window is at http://{host}:{port}; what it can be asked: http://{host}:{port}/api/openapi.json")
         server = uvicorn.Server(uvicorn.Config(window, host=host, port=port, log_config=None, access_log=False))
         # in a thread of its own, where it leaves the signals to us
         thread = threading.Thread(target=server.run, name="window")
         thread.start()
+        while thread.is_alive() and not server.started:
+            time.sleep(0.05)
+        if server.started:
+            out.print(f"The window is at http://{host}:{port}; what it can be asked: /api/openapi.json")
         while thread.is_alive() and not signals.wait(_GLANCE):
             pass
         server.should_exit = True

@@ -26,7 +26,7 @@ def stop(
 ) -> None:
     """Start nothing more of everything, a group or a rule. What is in flight goes on; what arrives accumulates."""
     subject = _subject(rule, group)
-    with opened(home or context.obj) as muleteer:
+    with opened(home or context.obj, reading=True) as muleteer:
         found, new = muleteer.store.suspensions.suspend(subject, who=person(), why=reason, now=utc_now())
         standing = _standing_of(muleteer, subject)
     if json_:
@@ -51,7 +51,7 @@ def start(
 ) -> None:
     """Go on with what was stopped, by a person or a circuit breaker; what has accumulated is started in its order."""
     subject = _subject(rule, group)
-    with opened(home or context.obj) as muleteer:
+    with opened(home or context.obj, reading=True) as muleteer:
         ended = muleteer.store.suspensions.resume(subject, who=person(), why=reason, now=utc_now())
         standing, rest = _standing_of(muleteer, subject), muleteer.store.suspensions.all()
     if json_:

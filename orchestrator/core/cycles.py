@@ -30,6 +30,11 @@ class Cycle(NamedTuple):
     #: Nothing but event, scope and name decides: no conditions, no runs.
     certain: bool
 
+    @property
+    def words(self) -> str:
+        unless = "" if self.certain else ", unless its conditions prevent it"
+        return f"a cycle of rules, {' -> '.join(self.path)}: {self.product} may start {self.path[-1]} again{unless}"
+
 
 class _Step(NamedTuple):
     source: str
@@ -56,6 +61,13 @@ def cycles(rules: Sequence[Rule], workflows: Mapping[str, Workflow]) -> list[Cyc
             names = (*(step.source for step in way), rule.name)
             found.setdefault(frozenset(names), Cycle(names, way[-1].product, all(step.certain for step in way)))
     return list(found.values())
+
+
+def new_cycles(before: Sequence[Rule], after: Sequence[Rule], workflows: Mapping[str, Workflow]) -> list[Cycle]:
+    """The cycles among enabled rules that a change of the set brings."""
+    known = {cycle.path for cycle in cycles([rule for rule in before if rule.enabled], workflows)}
+    coming = cycles([rule for rule in after if rule.enabled], workflows)
+    return [cycle for cycle in coming if cycle.path not in known]
 
 
 def _way_back(name: str, steps: Mapping[str, Sequence[_Step]]) -> Sequence[_Step]:

@@ -93,7 +93,7 @@ def _read_document(document: object, *, escaped: bool) -> CatalogEvent | Rejecti
         return did
     if did is None and name in LIFE_EVENTS:
         return Rejection(f"a {name} event needs scope and name in its payload")
-    if escaped and not all(_storable(word) for word in (event_type, *(did or ()), payload.get("account"))):
+    if escaped and not all(storable(word) for word in (event_type, *(did or ()), payload.get("account"))):
         return Rejection("a word in the body holds a NUL or half a character, which no database keeps as text")
     return CatalogEvent(event_type=name, did=did, created_at=created_at, payload=payload)
 
@@ -126,8 +126,11 @@ def _moment(value: object) -> datetime | None:
         return None
 
 
-def _storable(word: object) -> bool:
-    """PostgreSQL refuses NUL in text, and JSON can spell lone surrogates, which are no UTF-8."""
+def storable(word: object) -> bool:
+    """Whether every database can keep it as text.
+
+    PostgreSQL refuses NUL, and JSON can spell lone surrogates, which are no UTF-8.
+    """
     if not isinstance(word, str) or word.isascii():
         return not isinstance(word, str) or "\0" not in word
     return "\0" not in word and not any("\ud800" <= letter <= "\udfff" for letter in word)

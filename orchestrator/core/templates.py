@@ -5,11 +5,17 @@ A template reaches no attribute and no index of a value, and what is filled in i
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from string import Formatter
 from typing import Any
 
 _FORMATTER = Formatter()
+
+_NUMBER = re.compile(r"\d+")
+
+#: The widest that a value may be made: names are shorter, and memory is not endless.
+_WIDEST = 1000
 
 
 class TemplateError(ValueError):
@@ -60,6 +66,8 @@ def _parts(template: str) -> Iterator[tuple[str, str | None, str]]:
                 raise TemplateError(f"{template!r}: {{{name}}} is not a plain name; write {{{{ for a real brace")
             if spec and "{" in spec:
                 raise TemplateError(f"{template!r}: a format may not hold another template")
+            if any(int(width) > _WIDEST for width in _NUMBER.findall(spec or "")):
+                raise TemplateError(f"{template!r}: a format may ask for {_WIDEST} characters at most")
             yield literal, name, spec or ""
     except TemplateError:
         raise

@@ -10,6 +10,7 @@ import structlog
 from orchestrator.clock import Clock
 from orchestrator.core.matching import RuleSet
 from orchestrator.store.dispatches import Judged
+from orchestrator.store.port import StoreUnavailable
 from orchestrator.store.signals import MESSAGES, RULES
 from orchestrator.store.store import Store
 from schemas.message import MessageId, MessageState
@@ -65,7 +66,7 @@ class Dispatcher:
         # without a rule there is nothing to judge by: everything waits, nothing is put away
         if rules.size == 0:
             return Judged()
-        judged = self._judge(rules, None)
+        judged = self._judge_all_or_each(rules)
         if self._extra and judged.judged == 0:
             # another dispatcher may have judged a message already, without the extra rule
             judged = self._judge(rules, self._seen)
@@ -76,12 +77,43 @@ class Dispatcher:
             log.debug("dispatcher.judged", messages=judged.judged, dispatched=judged.dispatched)
         return judged
 
-    def _judge(self, rules: RuleSet, again_after: MessageId | None) -> Judged:
+    def _judge_all_or_each(self, rules: RuleSet) -> Judged:
+        """A batch at once; if that fails for a reason that nobody foresaw, each by itself."""
+        try:
+            return self._judge(rules, None)
+        except StoreUnavailable:
+            raise
+        except Exception:
+            log.exception("dispatcher.defect", next="judging one by one, and putting off whatever cannot be judged")
+            return self._judge_each(rules)
+
+    def _judge_each(self, rules: RuleSet) -> Judged:
+        """One message must never hold up the others: what cannot be judged stays pending and says why."""
+        count = 0
+        while count < _BATCH:
+            try:
+                judged = self._judge(rules, None, limit=1)
+            except StoreUnavailable:
+                raise
+            except Exception as error:
+                why = f"cannot be judged, which is a defect of muleteer: {type(error).__name__}: {error}"
+                put_off = self._store.dispatches.put_off(rules.revision, why)
+                if put_off is None:
+                    raise
+                log.warning("message.put_off", message=put_off, reason=why)
+                count += 1
+                continue
+            if judged.judged == 0:
+                break
+            count += judged.judged
+        return Judged(judged=count)
+
+    def _judge(self, rules: RuleSet, again_after: MessageId | None, limit: int = _BATCH) -> Judged:
         return self._store.dispatches.judge(
             rules.judge,
             revision=rules.revision,
             now=self._clock(),
-            limit=_BATCH,
+            limit=limit,
             again_after=again_after,
             payloads=rules.needs_payload,
             run_flags=rules.needs_run_flags,

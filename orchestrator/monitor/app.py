@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -13,7 +13,8 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from orchestrator.clock import Clock
-from orchestrator.core.mistakes import said
+from orchestrator.core.cycles import Cycle
+from orchestrator.core.mistakes import Mistake, said
 from orchestrator.monitor import messages, rules, suspensions, work
 from orchestrator.monitor.access import TokenError, Tokens
 from orchestrator.monitor.asking import Refused, Window
@@ -28,6 +29,10 @@ log = structlog.get_logger()
 HOSTS = ("localhost", "127.0.0.1", "[::1]")
 
 
+#: Bytes of a request: thousands of rules.
+_LONGEST_BODY = 8 * 1024 * 1024
+
+
 @dataclass(frozen=True, slots=True)
 class _Seen:
     """An error as the client sees it."""
@@ -38,9 +43,13 @@ class _Seen:
 
 
 def build(
-    store: Store, tokens: Tokens, mistakes: Callable[[Rule], Iterable[tuple[tuple[int | str, ...], str]]], clock: Clock
+    store: Store,
+    tokens: Tokens,
+    mistakes: Callable[[Rule], Iterable[Mistake]],
+    cycles: Callable[[Sequence[Rule], bool], Sequence[Cycle]],
+    clock: Clock,
 ) -> FastAPI:
-    """The service. `mistakes` says what is wrong with a rule before it goes live."""
+    """The service. `mistakes` and `cycles` say what is wrong with rules before they go live: see `Window`."""
     app = FastAPI(
         title="muleteer",
         description="What arrived, what it started, and the rules. Every change needs a reason and is journalled.",
@@ -48,13 +57,25 @@ def build(
         openapi_url="/api/openapi.json",
         redoc_url=None,
     )
-    app.state.window = Window(store, tokens, mistakes, clock)
+    app.state.window = Window(store, tokens, mistakes, cycles, clock)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*HOSTS], www_redirect=False)
+    app.middleware("http")(_bounded)
     app.middleware("http")(_in_the_log)
     for router in (work.open_router, work.router, messages.router, rules.router, suspensions.router):
         app.include_router(router)
     _explain_errors(app)
     return app
+
+
+async def _bounded(request: Request, call: Callable[[Request], Awaitable[Response]]) -> Response:
+    """Refuse what is too long to be meant, before anything of it is read, and what no database can be asked for."""
+    length = request.headers.get("content-length", "0")
+    if "transfer-encoding" in request.headers or not length.isdecimal() or int(length) > _LONGEST_BODY:
+        said = f"a request has at most {_LONGEST_BODY:,} bytes, and says how many"
+        return JSONResponse({"error": said, "next": "send rules in several requests"}, 413)
+    if b"%00" in request.scope["raw_path"] + request.scope["query_string"]:
+        return JSONResponse({"error": "there is a NUL in the address", "next": "leave it out"}, 422)
+    return await call(request)
 
 
 async def _in_the_log(request: Request, call: Callable[[Request], Awaitable[Response]]) -> Response:

@@ -6,12 +6,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
-from fastapi import Depends, Query, Request
+from fastapi import Depends, Path, Query, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from starlette.exceptions import HTTPException
 
 from orchestrator.clock import Clock
+from orchestrator.core.cycles import Cycle
+from orchestrator.core.mistakes import Mistake
 from orchestrator.monitor.access import Tokens
 from orchestrator.store.store import Store
 from schemas.rule import Rule
@@ -24,7 +26,9 @@ class Window:
     store: Store
     tokens: Tokens
     #: What is wrong with a rule: the field, and the mistake in words.
-    mistakes: Callable[[Rule], Iterable[tuple[tuple[int | str, ...], str]]]
+    mistakes: Callable[[Rule], Iterable[Mistake]]
+    #: The cycles that rules would bring into those in force, or would be all of if the flag is set.
+    cycles: Callable[[Sequence[Rule], bool], Sequence[Cycle]]
     clock: Clock
 
 
@@ -41,7 +45,17 @@ class Because(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    reason: str = Field(min_length=1, max_length=1000)
+    reason: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=1000)]
+
+
+class Change(Because):
+    """A change that may bring rules which start each other."""
+
+    allow_cycles: bool = Field(default=False, description="put them in force although they may start each other")
+
+
+#: What either database counts by.
+Id = Annotated[int, Path(ge=1, le=2**63 - 1)]
 
 
 _bearer = HTTPBearer(auto_error=False, description="a token from `muleteer token add NAME`")
@@ -68,7 +82,19 @@ def _person(
 
 Asked = Annotated[Window, Depends(_window)]
 Person = Annotated[str, Depends(_person)]
-authenticated = Depends(_person)
+
+
+def _only_known(request: Request, _: Person) -> None:
+    """A slip of the pen in a filter must not show everything. Raises 422."""
+    known = {parameter.alias for parameter in request.scope["route"].dependant.query_params}
+    for name in request.query_params:
+        if name not in known:
+            there = f"there are: {', '.join(sorted(known))}" if known else "there is none"
+            raise HTTPException(422, f"there is no parameter {name!r} here; {there}")
+
+
+#: Every route but `/healthz` has it.
+authenticated = Depends(_only_known)
 
 Limit = Annotated[int, Query(ge=1, le=1000, description="at most so many, newest first")]
-Before = Annotated[int | None, Query(description="only those with a smaller id: the page after that one")]
+Before = Annotated[int | None, Query(le=2**63 - 1, description="only those with a smaller id: the page after that one")]

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 
 from orchestrator.core.exchange import to_json
-from orchestrator.monitor.asking import Asked, Before, Limit, authenticated
+from orchestrator.monitor.asking import Asked, Before, Id, Limit, authenticated
 from orchestrator.store.messages import Filter
 from schemas.event import event_name
 from schemas.message import Message, MessageId, MessageState
@@ -42,7 +42,7 @@ def listed(
 
 
 @router.get("/{id_}")
-def shown(window: Asked, id_: int) -> dict[str, Any]:
+def shown(window: Asked, id_: Id) -> dict[str, Any]:
     """One message: what arrived, what it started, everything that happened to it."""
     found = window.store.messages.get(MessageId(id_))
     return {

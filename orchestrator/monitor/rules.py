@@ -8,20 +8,20 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 from pydantic import Field
 
-from orchestrator.monitor.asking import Asked, Because, Person, Refused, Window, authenticated
+from orchestrator.monitor.asking import Asked, Because, Change, Person, Refused, Window, authenticated
 from schemas.rule import Rule, RuleVersion
 
 router = APIRouter(prefix="/api/v1/rules", tags=["rules"], dependencies=[authenticated])
 
 
-class Wanted(Because):
+class Wanted(Change):
     """Rules to be put in force, all or nothing."""
 
     rules: tuple[Rule, ...]
     prune: bool = Field(default=False, description="take out rules in force that are not given")
 
 
-class Back(Because):
+class Back(Change):
     """Which revision of the set to go back to."""
 
     revision: int = Field(ge=0)
@@ -37,7 +37,7 @@ def in_force(window: Asked) -> dict[str, Any]:
 @router.post("")
 def apply(window: Asked, person: Person, wanted: Wanted) -> dict[str, Any]:
     """Put rules in force, all or nothing. A running dispatcher uses them at once."""
-    _check(window, wanted.rules)
+    _check(window, wanted.rules, wanted, prune=wanted.prune)
     change = window.store.rules.apply(
         wanted.rules, prune=wanted.prune, who=person, reason=wanted.reason, now=window.clock()
     )
@@ -55,6 +55,10 @@ def history(
 @router.post("/rollback")
 def rollback(window: Asked, person: Person, back: Back) -> dict[str, Any]:
     """Put the whole set in force as it was at a revision, as a new revision."""
+    now = {version.rule.name: version.rule for version in window.store.rules.in_force()[1]}
+    then = [version.rule for version in window.store.rules.set_at(back.revision)]
+    _check(window, [rule for rule in then if now.get(rule.name) != rule], back)
+    _heed_cycles(window, then, back, prune=True)
     change = window.store.rules.rollback(back.revision, who=person, reason=back.reason, now=window.clock())
     return _said(change)
 
@@ -67,8 +71,10 @@ def shown(window: Asked, name: str) -> dict[str, Any]:
 
 
 @router.post("/{name}/enable")
-def enable(window: Asked, person: Person, name: str, because: Because) -> dict[str, Any]:
-    """Switch a rule on."""
+def enable(window: Asked, person: Person, name: str, because: Change) -> dict[str, Any]:
+    """Switch a rule on, if it can still work: what it asks for may be gone."""
+    rule = window.store.rules.version(name).rule.model_copy(update={"enabled": True})
+    _check(window, [rule], because)
     return _switch(window, person, name, True, because)
 
 
@@ -90,8 +96,8 @@ def _switch(window: Window, person: str, name: str, enabled: bool, because: Beca
     return {**_said(change), "in_flight": window.store.rules.in_flight(name)}
 
 
-def _check(window: Window, rules: Sequence[Rule]) -> None:
-    """Refuse what could not work, with every mistake. Raises Refused."""
+def _check(window: Window, rules: Sequence[Rule], change: Change, *, prune: bool = False) -> None:
+    """Refuse what could not work, with every mistake, and what would go round for ever. Raises Refused."""
     mistakes = [
         {"field": ".".join(map(str, ("rules", position, *place))), "mistake": what}
         for position, rule in enumerate(rules)
@@ -105,6 +111,15 @@ def _check(window: Window, rules: Sequence[Rule]) -> None:
     ]
     if mistakes:
         raise Refused(f"{len(mistakes)} mistakes in the rules", mistakes)
+    _heed_cycles(window, rules, change, prune=prune)
+
+
+def _heed_cycles(window: Window, coming: Sequence[Rule], change: Change, *, prune: bool) -> None:
+    """Raises Refused."""
+    sure = [cycle.words for cycle in window.cycles(coming, prune) if cycle.certain]
+    if sure and not change.allow_cycles:
+        said = "rules would start each other; narrow a pattern or a scope, or send allow_cycles"
+        raise Refused(said, [{"field": "rules", "mistake": words} for words in sure])
 
 
 def _files(rule: Rule) -> Sequence[tuple[tuple[str, ...], str]]:

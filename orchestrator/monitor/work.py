@@ -6,7 +6,7 @@ from typing import Any
 
 from fastapi import APIRouter, Query
 
-from orchestrator.monitor.asking import Asked, Before, Limit, authenticated
+from orchestrator.monitor.asking import Asked, Before, Id, Limit, authenticated
 from schemas.dispatch import Dispatch, DispatchId, DispatchState
 from schemas.launch import Launch, LaunchId, LaunchState
 from schemas.views import Counts
@@ -42,7 +42,7 @@ def dispatches(
 
 
 @router.get("/dispatches/{id_}")
-def dispatch(window: Asked, id_: int) -> dict[str, Any]:
+def dispatch(window: Asked, id_: Id) -> dict[str, Any]:
     """One dispatch, with every try at it and everything that happened to it."""
     found = window.store.dispatches.get(DispatchId(id_))
     return {
@@ -64,7 +64,7 @@ def launches(
 
 
 @router.get("/launches/{id_}")
-def launch(window: Asked, id_: int) -> dict[str, Any]:
+def launch(window: Asked, id_: Id) -> dict[str, Any]:
     """One launch, and everything that happened to it."""
     found = window.store.launches.get(LaunchId(id_))
     return {**found.model_dump(mode="json"), "journal": window.store.journal.of("launch", id_)}

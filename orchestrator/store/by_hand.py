@@ -66,7 +66,9 @@ class _Chosen:
             some = self.ids[begin : begin + _AT_ONCE]
             wanted.append(self.table.c.id.in_(some))
         query = select(*self.columns).where(*wanted).order_by(self.table.c.id).limit(_AT_ONCE)
-        rows = [dict(row) for row in connection.execute(query.with_for_update() if lock else query).mappings()]
+        if lock:  # weak enough for others to write rows that only point at these
+            query = query.with_for_update(key_share=True)
+        rows = [dict(row) for row in connection.execute(query).mappings()]
         if self.ids is not None:
             return rows, some[-1] if begin + _AT_ONCE < len(self.ids) else None
         return rows, rows[-1]["id"] if len(rows) == _AT_ONCE else None

@@ -1,6 +1,7 @@
 """Waiting rooms as rows: loaded with their seats and locked, opened, moved; and messages seated in them.
 
-Locks, on PostgreSQL: whoever lets messages into the rooms of a key locks its rooms first, in the order of rule and key.
+Locks, on PostgreSQL: whoever lets messages into the rooms of a key locks its rooms first, in the order of rule and key;
+and before any room, the counts of the rules with a prescale.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, Select, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as insert_postgresql
 from sqlalchemy.dialects.sqlite import insert as insert_sqlite
 
@@ -106,11 +107,24 @@ class Chambers:
             for chunk in chunks([key for name, key in wanted if name == rule]):
                 query = select(rooms).where(rooms.c.rule == rule, rooms.c.key.in_(chunk))
                 query = query.order_by(rooms.c.rule, rooms.c.key, rooms.c.round)
-                query = query.with_for_update() if lock else query
-                found += [Chamber(row) for row in rows_of(self.connection, query)]
+                rows = self._locked(query) if lock else rows_of(self.connection, query)
+                found += [Chamber(row) for row in rows]
         self._fill(found)
         for pair in wanted:
             self._rounds[pair] = [each for each in found if each.pair == pair]
+
+    def _locked(self, query: Select[Any]) -> list[Row]:
+        """What the query finds, locked, and nothing is missing.
+
+        While it waited for a room, another transaction may have opened the next round, which only another look sees.
+        """
+        rows = rows_of(self.connection, query.with_for_update())
+        if self.connection.dialect.name == "sqlite":  # which has one writer anyway
+            return rows
+        while True:
+            before, rows = rows, rows_of(self.connection, query.with_for_update())
+            if [row["id"] for row in rows] == [row["id"] for row in before]:
+                return rows
 
     def _fill(self, chambers: Sequence[Chamber]) -> None:
         by_id = {each.id: each for each in chambers}

@@ -129,6 +129,17 @@ class Dispatches:
             )
         return judged if judged.judged >= limit else self._settle_due(judged, revision, now, again)
 
+    def put_off(self, revision: int, why: str) -> MessageId | None:
+        """Pass over the message that comes up next until the rules change; it stays pending. None: there is none."""
+        with self._database.write() as connection:
+            order = (messages.c.judged_revision, messages.c.id)
+            query = select(messages.c.id).where(*is_pending(revision, None)).order_by(*order).limit(1)
+            id_ = connection.scalars(query.with_for_update(skip_locked=True)).one_or_none()
+            if id_ is not None:
+                values = {"judged_revision": revision, "reason": without_nul(why[:1000])}
+                connection.execute(update(messages).where(messages.c.id == id_).values(values))
+        return None if id_ is None else MessageId(id_)
+
     def _settle_due(
         self,
         judged: Judged,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final
 
-from sqlalchemy import Connection, bindparam, delete, func, insert, literal_column, or_, select, update
+from sqlalchemy import Connection, bindparam, delete, func, insert, literal_column, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert as insert_postgresql
 from sqlalchemy.dialects.sqlite import insert as insert_sqlite
 
@@ -138,8 +138,9 @@ class FactStore:
             return
         rows = [_known(id_, answer, now) for id_, answer in sorted(answers.items())]
         with self._database.write(MESSAGES) as connection:
+            _answer_side_by_side(connection)
             # first: whoever judges a message has its row, and may be about to want its facts
-            _judge_again(connection, sorted(answers))
+            judge_again(connection, answers)
             write = insert_sqlite(facts) if self._database.is_sqlite else insert_postgresql(facts)
             changed = {name: write.excluded[name] for name in ("state", "document", "reason", "updated_at")}
             connection.execute(write.on_conflict_do_update(index_elements=[facts.c.message_id], set_=changed), rows)
@@ -177,7 +178,7 @@ class FactStore:
         """
         forgotten: list[MessageId] = []
         with self._database.write(FACTS, MESSAGES) as connection:
-            _judge_again(connection, sorted(ids))
+            judge_again(connection, ids)
             for state in FactState:
                 for chunk in chunks(sorted(ids)):
                     these = delete(facts).where(facts.c.message_id.in_(chunk), facts.c.state == state)
@@ -230,6 +231,39 @@ _AGAIN: Final = (
 )
 
 
-def _judge_again(connection: Connection, ids: Sequence[MessageId]) -> None:
-    for chunk in chunks(ids):
+#: In whatever state they are: one that is put back meanwhile would be judged without being waited for. The weaker lock
+#: keeps dispatchers out, but lets others point at the messages.
+_IN_HAND: Final = (
+    select(messages.c.id)
+    .where(messages.c.id.in_(bindparam("ids", expanding=True)))
+    .order_by(messages.c.id)
+    .with_for_update(key_share=True)
+)
+
+
+def judge_again(connection: Connection, ids: Collection[int]) -> None:
+    """Have those of the messages that are pending judged again, and nobody judges any before the transaction ends.
+
+    Those that a dispatcher has in hand are waited for, whatever was known of them before: it may be about to write down
+    that they were judged. In the order of their ids, so that no two wait for each other.
+    """
+    wanted = sorted({*ids})
+    for chunk in chunks(wanted):
+        connection.execute(_IN_HAND, {"ids": chunk}).all()
+    for chunk in chunks(wanted):
         connection.execute(_AGAIN, {"ids": chunk})
+
+
+#: Any constant: held together by those who bring answers, and alone by whoever lets none come in.
+_ANSWERS_LOCK: Final = 0x6D756C66
+
+
+def _answer_side_by_side(connection: Connection) -> None:
+    if connection.dialect.name != "sqlite":  # which has one writer anyway
+        connection.execute(text("SELECT pg_advisory_xact_lock_shared(:key)"), {"key": _ANSWERS_LOCK})
+
+
+def let_no_answer_in(connection: Connection) -> None:
+    """Nothing new is known of any message before the transaction ends. Taken before messages are locked."""
+    if connection.dialect.name != "sqlite":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ANSWERS_LOCK})

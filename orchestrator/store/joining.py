@@ -14,7 +14,7 @@ from orchestrator.core.joins import Member
 from orchestrator.core.matching import Joining, Match, Verdict
 from orchestrator.store.chambers import Chamber, Chambers, Seat, join_of, rows_of
 from orchestrator.store.intake import chunks
-from orchestrator.store.restraints import Wanted, looping
+from orchestrator.store.restraints import Wanted, count_alone, looping, prescaled
 from orchestrator.store.room_settling import Fate, Outcome, Settling, join_in_force
 from orchestrator.store.tables import room_members, rooms
 from schemas.message import Message, MessageId, MessageState
@@ -50,6 +50,7 @@ class Seating:
         self._outcome.batch = {message.id for message, _ in verdicts}
         looped = looping(self._chambers.connection, [_wish(message, each.version) for message, each in arriving])
         arriving = [(message, each) for message, each in arriving if (message.id, each.rule) not in looped]
+        count_alone(self._chambers.connection, prescaled(each.version for _, each in arriving))
         first = {(each.rule, each.key): each.version for _, each in arriving}
         self._chambers.make_missing(first)
         self._chambers.load(first.keys() | {room.pair for found in earlier.values() for room in found}, lock=True)
@@ -151,6 +152,9 @@ class Seating:
 
     def open(self, room_id: int) -> Chamber | None:
         """A room with its rounds, locked; None if there is none."""
+        rule = select(rooms.c.rule).where(rooms.c.id == room_id)
+        # with a prescale or without: which version it goes by is not known yet
+        count_alone(self._chambers.connection, self._chambers.connection.scalars(rule).all())
         return self._chambers.open(room_id)
 
     def consider(self, room: Chamber, version: RuleVersion) -> bool:

@@ -125,11 +125,16 @@ def _why(replay: Replay, hand: Hand) -> str:
 
 
 def _locked(connection: Connection, ids: Sequence[int]) -> dict[int, MessageState]:
-    """Where these messages stand now. No dispatcher judges them before the transaction ends."""
+    """Where these messages stand now. No dispatcher judges them before the transaction ends.
+
+    With the weaker lock: a dispatcher may give one that was dispatched long ago a seat in another round of its room.
+    """
     states: dict[int, MessageState] = {}
     for chunk in chunks(ids):
         query = select(messages.c.id, messages.c.state).where(messages.c.id.in_(chunk)).order_by(messages.c.id)
-        states.update((id_, MessageState(state)) for id_, state in connection.execute(query.with_for_update()))
+        states.update(
+            (id_, MessageState(state)) for id_, state in connection.execute(query.with_for_update(key_share=True))
+        )
     return states
 
 

@@ -17,6 +17,7 @@ from orchestrator.store.tables import dispatches, guards, launches, messages, pr
 from schemas.did import Did
 from schemas.dispatch import DispatchId
 from schemas.message import Message, MessageId
+from schemas.rule import RuleVersion
 
 
 class Wanted(NamedTuple):
@@ -105,8 +106,8 @@ def _prescaled(connection: Connection, wanted: Sequence[Wanted]) -> Restrained:
         if each.match.version.rule.prescale > 1:
             rules.setdefault(each.rule, []).append(each)
     held: Restrained = {}
+    count_alone(connection, rules)
     for rule in sorted(rules):
-        _count_alone(connection, rule)
         numbers = _numbered(connection, rule, rules[rule])
         for each in rules[rule]:
             number, taken = numbers[each.message.id]
@@ -117,9 +118,19 @@ def _prescaled(connection: Connection, wanted: Sequence[Wanted]) -> Restrained:
     return held
 
 
-def _count_alone(connection: Connection, rule: str) -> None:
-    """One dispatcher at a time counts a rule's matches, whichever version of the rule it has."""
-    if connection.dialect.name != "sqlite":  # which has one writer anyway
+def prescaled(versions: Iterable[RuleVersion]) -> set[str]:
+    """The rules among these that have a prescale."""
+    return {version.rule.name for version in versions if version.rule.prescale > 1}
+
+
+def count_alone(connection: Connection, rules: Iterable[str]) -> None:
+    """One dispatcher at a time counts a rule's matches, whichever version of the rule it has.
+
+    In the order of the names, so that no two wait for each other; who counts for rooms does this before it locks any.
+    """
+    if connection.dialect.name == "sqlite":  # which has one writer anyway
+        return
+    for rule in sorted({*rules}):
         connection.execute(text("SELECT pg_advisory_xact_lock(hashtext(:rule))"), {"rule": f"prescale of {rule}"})
 
 

@@ -19,7 +19,7 @@ from orchestrator.core.templates import TemplateError
 from orchestrator.store.chambers import WAITING, Chamber, Chambers, join_of, rows_of
 from orchestrator.store.facts import known_facts
 from orchestrator.store.intake import chunks
-from orchestrator.store.restraints import Wanted, restrain
+from orchestrator.store.restraints import Wanted, count_alone, prescaled, restrain
 from orchestrator.store.tables import Row, dispatches, messages, rooms, rule_versions
 from schemas.message import Message, MessageId, MessageState
 from schemas.room import RoomState
@@ -74,6 +74,7 @@ class Settling:
 
     def settle_due(self, versions: Mapping[str, RuleVersion]) -> None:
         """Settle the rooms of these rules whose time has come."""
+        count_alone(self._chambers.connection, prescaled(versions.values()))
         due = (*_is_due(self._chambers.now), rooms.c.rule.in_(versions))
         query = select(rooms).where(*due).order_by(rooms.c.look_at).limit(_DUE_AT_ONCE)
         found = [Chamber(row) for row in rows_of(self._chambers.connection, query.with_for_update(skip_locked=True))]

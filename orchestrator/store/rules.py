@@ -200,8 +200,11 @@ class Rules:
 
 def current_revision(connection: Connection) -> int:
     """The revision in force; 0 before any rule was applied. It began with a new version, or with the end of one."""
-    newest = select(func.max(rule_versions.c.since_revision), func.max(rule_versions.c.until_revision))
-    since, until = connection.execute(newest).one()
+    # one by one: for the greatest of one column alone the databases take its index
+    since, until = (
+        connection.scalars(select(func.max(column))).one()
+        for column in (rule_versions.c.since_revision, rule_versions.c.until_revision)
+    )
     return max(since or 0, until or 0)
 
 

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict
-from sqlalchemy import Connection, and_, delete, exists, insert, or_, select, update
+from sqlalchemy import Connection, and_, delete, exists, insert, or_, select
 
 from orchestrator.store.engine import Database
-from orchestrator.store.intake import chunks
+from orchestrator.store.facts import judge_again, let_no_answer_in
+from orchestrator.store.intake import chunks, take_turns
 from orchestrator.store.journal import record
 from orchestrator.store.signals import MESSAGES
 from orchestrator.store.tables import facts, messages, run_flags
@@ -46,6 +47,7 @@ class RunFlags:
     def set(self, runs: Sequence[int], flag: str, *, who: str, reason: str, now: datetime) -> list[int]:
         """Give runs a flag. Returns those that did not have it."""
         with self._database.write(MESSAGES) as connection:
+            self._alone(connection)
             have = set(connection.scalars(select(run_flags.c.run).where(run_flags.c.flag == flag)))
             new = [run for run in dict.fromkeys(runs) if run not in have]
             if new:
@@ -57,6 +59,7 @@ class RunFlags:
     def unset(self, runs: Sequence[int], flag: str, *, who: str, reason: str, now: datetime) -> list[int]:
         """Take a flag from runs. Returns those that had it."""
         with self._database.write(MESSAGES) as connection:
+            self._alone(connection)
             have = set(connection.scalars(select(run_flags.c.run).where(run_flags.c.flag == flag)))
             old = [run for run in dict.fromkeys(runs) if run in have]
             for chunk in chunks(old):
@@ -72,6 +75,14 @@ class RunFlags:
         with self._database.read() as connection:
             return [RunFlag.model_validate(dict(row)) for row in connection.execute(query).mappings()]
 
+    def _alone(self, connection: Connection) -> None:
+        """No message of a run arrives, is put back, or is found to be of it, before the flags are committed.
+
+        It could be judged by the flags as they were, and would not be judged again.
+        """
+        take_turns(self._database, connection)
+        let_no_answer_in(connection)
+
     def _changed(
         self,
         connection: Connection,
@@ -85,8 +96,10 @@ class RunFlags:
     ) -> None:
         record(connection, "run", runs, source, target, who=who, why=f"{flag}: {reason}", at=now)
         asked = exists().where(and_(facts.c.message_id == messages.c.id, facts.c.document.is_not(None)))
+        found: set[int] = set()
         for chunk in chunks(runs):
             # a run's number stands in the name, or the catalog has told it
             named = [messages.c.name.contains(str(run), autoescape=True) for run in chunk]
             again = (messages.c.state == MessageState.PENDING, or_(asked, *named))
-            connection.execute(update(messages).where(*again).values(judged_revision=0))
+            found.update(connection.scalars(select(messages.c.id).where(*again)))
+        judge_again(connection, found)

@@ -63,6 +63,7 @@ class Suspensions:
         """
         with self._database.write(DISPATCHES) as connection:
             take_turn(connection, alone=True)
+            _demand(connection, subject)
             if subject.kind is Kind.RULE:  # first, as whoever counts a failure does
                 connection.execute(update(streaks).where(streaks.c.rule == subject.name).values(failures=0))
             found = connection.execute(delete(suspensions).where(*_is(subject)).returning(suspensions)).mappings()

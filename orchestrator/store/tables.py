@@ -112,6 +112,8 @@ rule_versions = Table(
     Column("reason", Text),
     Column("at", Moment),
     UniqueConstraint("name", "version"),
+    Index("ix_rule_versions_since", "since_revision"),
+    Index("ix_rule_versions_until", "until_revision"),
     _partial("uq_rule_versions_in_force", "name", where="until_revision IS NULL", unique=True),
 )
 

@@ -126,6 +126,8 @@ def test_of_several_datasets_in_a_slot_the_newest_is_taken(store: Store) -> None
     assert started(store) == ["7 1 a2-7,b-7 "]
     assert one(store, "a1-7").state == "dropped"
     assert "room 1 of rule both for 7 went without it: it took message 1 for a" in str(one(store, "a1-7").reason)
+    left = {each.message_id: each.left_at is not None for each in room(store).members}
+    assert left == {one(store, "a2-7").id: False, one(store, "a1-7").id: True, one(store, "b-7").id: False}
 
 
 def test_another_rule_fires_meanwhile_and_another_room_keeps_a_member_pending(store: Store) -> None:

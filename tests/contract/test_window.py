@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from orchestrator.core.actor import Tools
+from orchestrator.core.cycles import Cycle
 from orchestrator.core.mistakes import Mistake
 from orchestrator.dispatch.actors import installed
 from orchestrator.dispatch.rules import mistakes_of
@@ -47,7 +49,11 @@ def stranger(store: Store, tokens: Tokens, tmp_path: Path) -> Iterator[TestClien
     def mistakes(rule: Rule) -> Iterator[Mistake]:
         return mistakes_of(rule, installed(), Tools(tmp_path, _Nothing(), lambda: False))
 
-    with TestClient(build(store, tokens, mistakes, lambda: NOW), base_url="http://localhost") as client:
+    def going_round(coming: Sequence[Rule], prune: bool) -> Sequence[Cycle]:
+        """As if whatever is called `round` started itself."""
+        return [Cycle(("round", "round"), "x:y", True) for rule in coming if rule.name == "round" and rule.enabled]
+
+    with TestClient(build(store, tokens, mistakes, going_round, lambda: NOW), base_url="http://localhost") as client:
         yield client
 
 
@@ -119,6 +125,72 @@ def test_rules_with_mistakes_are_refused_whole(client: TestClient, store: Store)
     fields = [each["field"] for each in answer.json()["mistakes"]]
     assert sorted(fields) == ["rules.1.pattern", "rules.1.where.bytes.0", "rules.2.actions.0.nothing", "rules.3.name"]
     assert store.rules.revision() == 0
+
+
+def test_rules_that_would_start_each_other_are_refused_unless_it_is_meant(client: TestClient, store: Store) -> None:
+    """Applied, switched on or taken back: as the command line does."""
+    assert applied(client, {**RULE, "name": "round"}).status_code == 422
+    assert applied(client, {**RULE, "name": "round", "enabled": False}).status_code == 200
+    answer = client.post("/api/v1/rules/round/enable", json={"reason": "x"})
+
+    assert answer.status_code == 422
+    assert "a cycle of rules, round -> round" in answer.json()["mistakes"][0]["mistake"]
+    because = {"reason": "x", "allow_cycles": True}
+    assert client.post("/api/v1/rules/round/enable", json=because).status_code == 200
+    client.post("/api/v1/rules/round/disable", json={"reason": "x"})
+    assert client.post("/api/v1/rules/rollback", json={"revision": 2, "reason": "x"}).status_code == 422
+    assert client.post("/api/v1/rules/rollback", json={"revision": 2, **because}).status_code == 200
+
+
+def test_a_rule_that_cannot_work_any_more_is_not_switched_on(client: TestClient, store: Store) -> None:
+    """What it asks for may be gone since it was applied."""
+    store.rules.apply(
+        [rule("gone", ".*", {"run": {"command": ["no/such"]}}, enabled=False)], prune=False, who="t", now=NOW
+    )
+
+    answer = client.post("/api/v1/rules/gone/enable", json={"reason": "x"})
+
+    assert answer.status_code == 422
+    assert "there is no file" in answer.json()["mistakes"][0]["mistake"]
+
+
+@pytest.mark.parametrize("command", ["\ud800", "a\u0000b"])
+def test_a_rule_that_could_not_be_read_back_is_refused(client: TestClient, store: Store, command: str) -> None:
+    """In force, it would keep every rule from being read."""
+    body = json.dumps({"rules": [{**RULE, "actions": [{"run": {"command": [command]}}]}], "reason": "x"})
+
+    assert client.post("/api/v1/rules", content=body, headers={"Content-Type": "application/json"}).status_code == 422
+    assert store.rules.in_force() == (0, [])
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "messages?stat=pending",
+        "status?x=1",
+        "messages/0",
+        f"messages/{2**63}",
+        f"messages?before={2**63}",
+        "messages?name=%00",
+        "rules/x%00y",
+    ],
+)
+def test_what_no_database_can_be_asked_for_is_refused(client: TestClient, path: str) -> None:
+    """And is no error of the service."""
+    assert client.get(f"/api/v1/{path}").status_code == 422
+
+
+def test_a_reason_is_more_than_blanks(client: TestClient, store: Store) -> None:
+    """The journal is for people to read."""
+    assert client.post("/api/v1/rules", json={"rules": [RULE], "reason": "  "}).status_code == 422
+    assert store.rules.revision() == 0
+
+
+def test_a_request_is_bounded_before_it_is_read(stranger: TestClient) -> None:
+    """Whoever has no token cannot make the service read for long."""
+    answer = stranger.post("/api/v1/rules", content=b" " * (9 * 1024 * 1024))
+
+    assert answer.status_code == 413
 
 
 def test_a_request_that_cannot_be_read_says_where(client: TestClient) -> None:

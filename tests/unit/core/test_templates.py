@@ -83,3 +83,10 @@ def test_any_text_can_be_written_with_doubled_braces(text: str, value: str) -> N
     template = text.replace("{", "{{").replace("}", "}}") + "{run}"
 
     assert fill(template, {"run": value}) == text + value
+
+
+@pytest.mark.parametrize("template", ["{run:09999999999d}", "{run:>1001}", "{run:.5000}"])
+def test_a_value_cannot_be_made_endless(template: str) -> None:
+    """One rule must not take all the memory there is."""
+    with pytest.raises(TemplateError, match="1000 characters at most"):
+        fill(template, {"run": "1"})

@@ -90,4 +90,4 @@ def test_the_tag_is_switched_at_the_run_that_the_how_to_names(tmp_path: Path, ru
     (match,) = rules.judge(Facts(message(name=f"PHYSICS_RAW_EVENTS-{run:08d}"))).matches
 
     assert match.planned[0].options["command"][1] == f"calibrate PHYSICS of {run:08d} into run{run:08d}-{tag}"
-    assert match.unique_key == f"calibrate-{run:08d}-{tag}"
+    assert match.unique_key == f"calibrate-PHYSICS-{run:08d}-{tag}"

@@ -66,3 +66,10 @@ def test_a_length_of_time_is_written_in_its_shortest_form(seconds: float, writte
 def test_what_is_written_is_read_as_it_was(span: timedelta) -> None:
     """A rule's times are the same after they were kept: to the microsecond, whatever their length."""
     assert parse_duration(format_duration(span)) == span
+
+
+@pytest.mark.parametrize("text", ["36526d", "3000000d", 3_200_000_000])
+def test_what_leaves_the_calendar_is_refused(text: object) -> None:
+    """Added to a time of today it could not be written any more."""
+    with pytest.raises(ValueError, match="longer than the 36525d"):
+        parse_duration(text)

@@ -92,3 +92,16 @@ def test_a_document_reads_back_whatever_its_times(delay: object) -> None:
     found = rule("raw", ".*", {"run": {"command": ["true"]}, "retry": {"delay": delay}})
 
     assert Rule.model_validate(found.document()) == found
+
+
+@pytest.mark.parametrize("word", ["\ud800", "a\0b", float("nan"), float("inf")])
+def test_a_rule_that_could_not_be_read_back_is_none(word: object) -> None:
+    """In force, it would keep every other rule from being read."""
+    with pytest.raises(ValidationError, match=r"cannot be kept|no database keeps"):
+        Rule.model_validate({"name": "x", "actions": [{"run": {"command": ["true"], "given": word}}]})
+
+
+def test_a_condition_has_a_name_that_can_be_kept() -> None:
+    """Near misses are kept under it."""
+    with pytest.raises(ValidationError, match="at most 100 characters"):
+        Rule.model_validate({"name": "x", "where": {"k" * 101: 1}, "actions": [{"run": {"command": ["true"]}}]})

@@ -16,6 +16,8 @@ def upgrade() -> None:
     op.add_column("rule_versions", sa.Column("author", sa.Text()))
     op.add_column("rule_versions", sa.Column("reason", sa.Text()))
     op.add_column("rule_versions", sa.Column("at", MOMENT))
+    op.create_index("ix_rule_versions_since", "rule_versions", ["since_revision"])
+    op.create_index("ix_rule_versions_until", "rule_versions", ["until_revision"])
     op.add_column("dispatches", sa.Column("priority", sa.Integer(), nullable=False, server_default="0"))
     op.add_column("dispatches", sa.Column("rule_group", sa.Text()))
     op.add_column("dispatches", sa.Column("unique_key", sa.String(length=400)))
