@@ -233,6 +233,7 @@ def _tell_of_joins(versions: Sequence[RuleVersion]) -> None:
     joins = [version.rule.name for version in versions if version.rule.join is not None]
     if joins:
         err.print(f"left out, since these rules join datasets in waiting rooms: {', '.join(joins)}")
+        err.print("`muleteer messages repend` has messages judged again, by these rules too")
 
 
 def _carry_on(muleteer: Muleteer, replay: Replay, signals: Signals, json_: bool) -> None:

@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 
+from orchestrator.core.by_hand import Hand, MessageVerb
 from orchestrator.core.matching import RuleSet
 from orchestrator.dispatch.dispatcher import Dispatcher
 from orchestrator.store.dispatches import Judged
 from orchestrator.store.journal import move
 from orchestrator.store.launches import Intent
+from orchestrator.store.messages import Filter
 from orchestrator.store.port import NotAllowed, NotFound
 from orchestrator.store.restraints import write_products
 from orchestrator.store.rooms import RoomFilter
@@ -521,3 +523,25 @@ def test_a_member_in_other_hands_puts_a_room_off_for_a_moment(store: Store) -> N
 
     assert started(store) == ["7 1 a-7,b-7 "]
     assert {each.state for each in store.messages.list()} == {"dispatched"}
+
+
+def test_history_goes_into_the_rooms_of_a_new_rule_when_it_is_judged_again(store: Store) -> None:
+    """A backfill: what was started before stays and is not started again, the join starts once for each key."""
+    apply(store, rule("alone", "[ab]-.*"))
+    arrive(store, "a-7", "b-7", "a-8")
+    judge(store)
+    apply(store, rule("alone", "[ab]-.*"), joining(slots="ab"))
+    assert judge(store).dispatches == ()
+
+    tally = store.by_hand.messages(MessageVerb.REPEND, Filter(), Hand("me", "backfill", NOW))
+    judge(store)
+    judge(store)
+
+    assert tally.changed == [1, 2, 3]
+    assert started(store) == ["7 1 a-7,b-7 "]
+    assert len(store.dispatches.list(rule="alone")) == 3
+    assert [(one(store, name).state, name) for name in ("a-7", "b-7", "a-8")] == [
+        ("dispatched", "a-7"),
+        ("dispatched", "b-7"),
+        ("pending", "a-8"),
+    ]
