@@ -283,11 +283,10 @@ class Rule(BaseModel):
     def _can_be_kept(self) -> Self:
         """What cannot be read back must never be in force: no rule could be read any more."""
         try:
-            text = json.dumps(self.model_dump(by_alias=True), default=str, ensure_ascii=False, allow_nan=False)
+            text = json.dumps(self.document(), ensure_ascii=False)
             text.encode()
         except ValueError:
-            what = "a text in it has half a character, or a number is none (nan, inf)"
-            raise ValueError(f"{what}: that cannot be kept") from None
+            raise ValueError("a text in it has half a character: that cannot be kept") from None
         if "\\u0000" in text:
             raise ValueError("a text in it holds a NUL, which no database keeps")
         return self

@@ -13,7 +13,7 @@ from orchestrator.core.joins import key_of, slot_versions
 from orchestrator.core.past import PAST_FIELDS, Interest, Page, interest_of
 from orchestrator.core.patterns import PatternSet
 from orchestrator.core.templates import TemplateError, fields, fill, fill_within
-from orchestrator.core.values import always_fills, values_of
+from orchestrator.core.values import always_fills, usable_key, values_of
 from schemas.rule import RuleVersion
 
 #: The two sets that are compared.
@@ -104,12 +104,12 @@ class Candidate:
         unique = self.rule.unique
         if not self.fills:
             # without formats this is what `fill` does
-            return None if unique is None else unique.format_map(captured)
+            return None if unique is None else usable_key(unique, unique.format_map(captured))
         values = values_of(self.rule, facts, captured)
         if self._may_fail:
             for action in self.rule.actions:
                 fill_within(action.options, values)
-        return None if unique is None else fill(unique, values)
+        return None if unique is None else usable_key(unique, fill(unique, values))
 
 
 class Outcome:

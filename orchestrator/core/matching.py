@@ -8,15 +8,11 @@ from typing import Any, Final, NamedTuple
 
 from orchestrator.core.clauses import CompiledRule, Decision, Facts
 from orchestrator.core.joins import key_of, slot_versions
-from orchestrator.core.message import storable
 from orchestrator.core.patterns import PatternSet
 from orchestrator.core.templates import TemplateError, fill, fill_within
-from orchestrator.core.values import values_of
+from orchestrator.core.values import usable_key, values_of
 from schemas.message import MessageState
 from schemas.rule import Retry, RuleVersion
-
-#: The store keeps no longer keys.
-_LONGEST_KEY: Final = 400
 
 #: How the reason of a verdict begins when nobody wants the message, and nobody waits to want it.
 UNMATCHED: Final = "no rule matched"
@@ -256,19 +252,9 @@ def plan_version(version: RuleVersion, facts: Facts, captured: Mapping[str, str]
         Planned(position, action.actor, fill_within(action.options, values), action.retry)
         for position, action in enumerate(rule.actions)
     )
-    return Match(version, captured, planned, None if rule.unique is None else _unique_key(rule.unique, values))
-
-
-def _unique_key(template: str, values: Mapping[str, str]) -> str:
-    """Raises TemplateError, also for a key that no store can keep."""
-    key = fill(template, values)
-    if not key.strip():
-        raise TemplateError(f"{template!r}: the unique key is empty for this message")
-    if len(key) > _LONGEST_KEY:
-        raise TemplateError(f"{template!r}: the unique key has {len(key)} characters; {_LONGEST_KEY} are allowed")
-    if not storable(key):
-        raise TemplateError(f"{template!r}: the unique key holds a NUL or half a character")
-    return key
+    return Match(
+        version, captured, planned, None if rule.unique is None else usable_key(rule.unique, fill(rule.unique, values))
+    )
 
 
 def _names(matches: Sequence[Match]) -> str:

@@ -7,11 +7,15 @@ from string import Formatter
 from typing import Any, Final
 
 from orchestrator.core.clauses import METADATA_PREFIX, Facts, run_of
+from orchestrator.core.message import storable
 from orchestrator.core.patterns import Pattern
 from orchestrator.core.runs import overlapping
 from orchestrator.core.templates import TemplateError, fields, fill
 from schemas.message import Message
 from schemas.rule import Rule, RunValue
+
+#: The store keeps no longer keys.
+_LONGEST_KEY: Final = 400
 
 #: The names that every template of a rule may use, beside the groups of its pattern and its own values.
 MESSAGE_VARIABLES: Final = frozenset(
@@ -57,6 +61,17 @@ def values_of(rule: Rule, facts: Facts, captured: Mapping[str, str]) -> dict[str
         else:
             values[name] = fill(_at_run(name, value, run if isinstance(run, int) else None), values)
     return values
+
+
+def usable_key(template: str, key: str) -> str:
+    """The unique key that a template gave, if it is one. Raises TemplateError, also for what no store can keep."""
+    if not key.strip():
+        raise TemplateError(f"{template!r}: the unique key is empty for this message")
+    if len(key) > _LONGEST_KEY:
+        raise TemplateError(f"{template!r}: the unique key has {len(key)} characters; {_LONGEST_KEY} are allowed")
+    if not storable(key):
+        raise TemplateError(f"{template!r}: the unique key holds a NUL or half a character")
+    return key
 
 
 def _at_run(name: str, ranges: Sequence[RunValue], run: int | None) -> str:

@@ -94,8 +94,8 @@ def test_a_document_reads_back_whatever_its_times(delay: object) -> None:
     assert Rule.model_validate(found.document()) == found
 
 
-@pytest.mark.parametrize("word", ["\ud800", "a\0b", float("nan"), float("inf")])
-def test_a_rule_that_could_not_be_read_back_is_none(word: object) -> None:
+@pytest.mark.parametrize("word", ["\ud800", "a\0b"])
+def test_a_rule_that_could_not_be_read_back_is_none(word: str) -> None:
     """In force, it would keep every other rule from being read."""
     with pytest.raises(ValidationError, match=r"cannot be kept|no database keeps"):
         Rule.model_validate({"name": "x", "actions": [{"run": {"command": ["true"], "given": word}}]})
