@@ -14,9 +14,10 @@ from orchestrator.cli.filters import Event, FailedOnlyOn, Name, Scope, Since, St
 from orchestrator.clock import utc_now
 from orchestrator.core.by_hand import Hand, MessageVerb, Tally
 from orchestrator.core.clauses import CompiledRule
+from orchestrator.core.matching import RuleSet
 from orchestrator.store.by_hand import Progress
 from orchestrator.store.messages import Filter
-from orchestrator.store.store import Store
+from orchestrator.wiring import Muleteer
 from schemas.message import MessageId
 
 Ids = Annotated[list[int] | None, typer.Argument(metavar="[ID]...", show_default=False)]
@@ -89,8 +90,8 @@ def give(
     chosen = _chosen(ids, filter_of(state, event, scope, name, since, until, failed_only_on), all_=all_)
     hand = hand_of(reason, dry_run=dry_run)
     with opened(home) as muleteer, progressing("messages") as progress:
-        revision, compiled = _rule_in_force(muleteer.store, rule)
-        tally = muleteer.store.by_hand.give(compiled, revision, chosen, hand, progress)
+        rules, compiled = _rule_in_force(muleteer, rule)
+        tally = muleteer.store.by_hand.give(compiled, rules, chosen, hand, progress)
     report(tally, f"dispatched to rule {rule}", "message", hand, json_=json_, named=bool(ids))
 
 
@@ -101,8 +102,9 @@ def _chosen(ids: Sequence[int] | None, wanted: Filter, *, all_: bool) -> Sequenc
     return [MessageId(id_) for id_ in ids] if ids else wanted
 
 
-def _rule_in_force(store: Store, name: str) -> tuple[int, CompiledRule]:
-    revision, versions = store.rules.in_force()
+def _rule_in_force(muleteer: Muleteer, name: str) -> tuple[RuleSet, CompiledRule]:
+    """All rules in force, and the one of this name as a person gives messages to it."""
+    revision, versions = muleteer.store.rules.in_force()
     named = {version.rule.name: version for version in versions}
     if name not in named:
         near = get_close_matches(name, named, 1)
@@ -113,7 +115,8 @@ def _rule_in_force(store: Store, name: str) -> tuple[int, CompiledRule]:
         fail(Exit.REFUSED, f"rule {name} joins several datasets, and nobody can give it one alone: {rooms}")
     # a person does not take every so many of them, but these
     by_hand = named[name].rule.model_copy(update={"prescale": 1})
-    return revision, CompiledRule(named[name].model_copy(update={"rule": by_hand}))
+    rules = RuleSet(revision, versions, muleteer.settings.unmatched)
+    return rules, CompiledRule(named[name].model_copy(update={"rule": by_hand}))
 
 
 # What the commands on dispatches use as well.

@@ -13,6 +13,7 @@ from orchestrator.cli.stopping import words
 from orchestrator.clock import utc_now
 from orchestrator.core.matching import RuleSet
 from orchestrator.core.patterns import unquote
+from orchestrator.dispatch.dispatcher import Judging
 from orchestrator.dispatch.rules import mistakes_of
 from orchestrator.store.store import Store
 from orchestrator.wiring import Muleteer, Role, Service
@@ -138,19 +139,12 @@ def _judge_all(muleteer: Muleteer, extra: RuleVersion | None) -> list[DispatchId
     if rules.size == 0:
         out.print("There is no rule: nothing was judged. `muleteer rules apply FILE` puts rules in force.")
         return []
+    judging = Judging(muleteer.store, utc_now)
     written: list[DispatchId] = []
     judged = dropped = dispatched = 0
     last: MessageId | None = MessageId(0)
     while last is not None:
-        done = muleteer.store.dispatches.judge(
-            rules.judge,
-            revision=revision,
-            now=utc_now(),
-            limit=200,
-            again_after=last,
-            payloads=rules.needs_payload,
-            run_flags=rules.needs_run_flags,
-        )
+        done = judging.batch(rules, last)
         last = done.last
         judged, dropped, dispatched = judged + done.judged, dropped + done.dropped, dispatched + done.dispatched
         written += done.dispatches

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 from orchestrator.core.clauses import CompiledRule, Decision, Facts
 from orchestrator.core.joins import key_of, slot_versions
@@ -13,9 +13,6 @@ from orchestrator.core.templates import TemplateError, fill, fill_within
 from orchestrator.core.values import usable_key, values_of
 from schemas.message import MessageState
 from schemas.rule import Retry, RuleVersion
-
-#: How the reason of a verdict begins when nobody wants the message, and nobody waits to want it.
-UNMATCHED: Final = "no rule matched"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +73,16 @@ class Verdict:
     #: What there is to say of it apart from waiting rooms, unless nobody wants it.
     said: tuple[str, ...] = ()
 
+    @property
+    def undecided(self) -> bool:
+        """Some rule cannot be asked yet, or cannot be filled in."""
+        return bool(self.troubles) or self.wants_facts
+
+    @property
+    def waits(self) -> bool:
+        """Beside the rules that match, some rule may want the message yet, or wants it together with others."""
+        return self.undecided or bool(self.joins)
+
 
 class RuleSet:
     """All rules in force at one revision, compiled. Immutable: safe in every thread."""
@@ -125,7 +132,7 @@ class RuleSet:
             state = asked.policy or self._unmatched.get(
                 message.event_type or "", self._unmatched.get("*", MessageState.DROPPED)
             )
-            reason = f"{UNMATCHED} (of {self.size} at revision {self.revision})"
+            reason = f"no rule matched (of {self.size} at revision {self.revision})"
             if facts.metadata == {} and message.did is not None:
                 reason += "; the catalog has no such dataset"
         return Verdict(

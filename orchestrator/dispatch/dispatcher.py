@@ -10,7 +10,7 @@ import structlog
 from orchestrator.clock import Clock
 from orchestrator.core.matching import RuleSet
 from orchestrator.store.dispatches import Judged
-from orchestrator.store.port import StoreUnavailable
+from orchestrator.store.judging import JudgingFailed
 from orchestrator.store.signals import MESSAGES, RULES
 from orchestrator.store.store import Store
 from schemas.message import MessageId, MessageState
@@ -25,6 +25,53 @@ _BATCH = 200
 _SAFETY_POLL = 5.0
 
 
+class Judging:
+    """Has the store judge, one batch after the other, and puts off what cannot be judged."""
+
+    def __init__(self, store: Store, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+
+    def batch(self, rules: RuleSet, again_after: MessageId | None = None) -> Judged:
+        """A batch at once; if that fails for a reason that nobody foresaw, each by itself.
+
+        Those not yet judged by these rules come up; with `again_after`, every pending one after that id does.
+
+        Raises StoreUnavailable.
+        """
+        try:
+            return self._judge(rules, again_after, _BATCH)
+        except JudgingFailed:
+            log.exception("dispatcher.defect", next="judging one by one, and putting off whatever cannot be judged")
+            return self._each(rules, again_after)
+
+    def _each(self, rules: RuleSet, again_after: MessageId | None) -> Judged:
+        """One message must never hold up the others."""
+        judged = Judged()
+        while judged.judged < _BATCH:
+            one = self._one(rules, again_after)
+            judged += one
+            if one.judged == 0:
+                break
+            if again_after is not None:
+                again_after = one.last
+        return judged
+
+    def _one(self, rules: RuleSet, again_after: MessageId | None) -> Judged:
+        """What cannot be judged stays pending and says why."""
+        try:
+            return self._judge(rules, again_after, 1)
+        except JudgingFailed as failure:
+            (id_,) = failure.ids
+            why = f"cannot be judged, which is a defect of muleteer: {failure}"
+            if self._store.dispatches.put_off(id_, rules.revision, why):
+                log.warning("message.put_off", message=id_, reason=why)
+            return Judged(judged=1, last=id_)
+
+    def _judge(self, rules: RuleSet, again_after: MessageId | None, limit: int) -> Judged:
+        return self._store.dispatches.judge(rules, now=self._clock(), limit=limit, again_after=again_after)
+
+
 class Dispatcher:
     """Judges messages as they come, and those still pending whenever the rules change."""
 
@@ -33,6 +80,7 @@ class Dispatcher:
     ) -> None:
         """`extra` is one more rule, for this dispatcher alone."""
         self._store = store
+        self._judging = Judging(store, clock)
         self._unmatched = unmatched
         self._clock = clock
         self._extra = () if extra is None else (extra,)
@@ -66,58 +114,16 @@ class Dispatcher:
         # without a rule there is nothing to judge by: everything waits, nothing is put away
         if rules.size == 0:
             return Judged()
-        judged = self._judge_all_or_each(rules)
+        judged = self._judging.batch(rules)
         if self._extra and judged.judged == 0:
             # another dispatcher may have judged a message already, without the extra rule
-            judged = self._judge(rules, self._seen)
+            judged += self._judging.batch(rules, self._seen)
             self._seen = judged.last or self._seen
         for alert in judged.alerts:
             log.warning("room.alert", said=alert, next="muleteer rooms list; muleteer rooms show ID")
         if judged.judged:
             log.debug("dispatcher.judged", messages=judged.judged, dispatched=judged.dispatched)
         return judged
-
-    def _judge_all_or_each(self, rules: RuleSet) -> Judged:
-        """A batch at once; if that fails for a reason that nobody foresaw, each by itself."""
-        try:
-            return self._judge(rules, None)
-        except StoreUnavailable:
-            raise
-        except Exception:
-            log.exception("dispatcher.defect", next="judging one by one, and putting off whatever cannot be judged")
-            return self._judge_each(rules)
-
-    def _judge_each(self, rules: RuleSet) -> Judged:
-        """One message must never hold up the others: what cannot be judged stays pending and says why."""
-        count = 0
-        while count < _BATCH:
-            try:
-                judged = self._judge(rules, None, limit=1)
-            except StoreUnavailable:
-                raise
-            except Exception as error:
-                why = f"cannot be judged, which is a defect of muleteer: {type(error).__name__}: {error}"
-                put_off = self._store.dispatches.put_off(rules.revision, why)
-                if put_off is None:
-                    raise
-                log.warning("message.put_off", message=put_off, reason=why)
-                count += 1
-                continue
-            if judged.judged == 0:
-                break
-            count += judged.judged
-        return Judged(judged=count)
-
-    def _judge(self, rules: RuleSet, again_after: MessageId | None, limit: int = _BATCH) -> Judged:
-        return self._store.dispatches.judge(
-            rules.judge,
-            revision=rules.revision,
-            now=self._clock(),
-            limit=limit,
-            again_after=again_after,
-            payloads=rules.needs_payload,
-            run_flags=rules.needs_run_flags,
-        )
 
     def _rules_in_force(self) -> RuleSet:
         if self._store.rules.revision() != self._rules.revision:

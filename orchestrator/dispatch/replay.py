@@ -156,8 +156,7 @@ class _Rules:
             return True
         live = self.live.judge(facts)
         started = {match.version.rule.name for match in matches}
-        waits = live.troubles or live.wants_facts or live.joins
-        return not waits and {match.version.rule.name for match in live.matches} <= started
+        return not live.waits and {match.version.rule.name for match in live.matches} <= started
 
 
 def replayed(store: Store, request: ReplayRequest, revision: int) -> list[RuleVersion]:

@@ -18,7 +18,8 @@ from orchestrator.core.actor import Actor, GiveUp, Outcome, Retry, Tools
 from orchestrator.core.dispatch import Next, after
 from orchestrator.core.gates import LimitsOf
 from orchestrator.loop import Outage, Patience
-from orchestrator.store.dispatches import NO_LIMITS, Claim
+from orchestrator.store.claiming import Claim
+from orchestrator.store.dispatches import NO_LIMITS
 from orchestrator.store.port import StoreUnavailable
 from orchestrator.store.signals import DISPATCHES
 from orchestrator.store.store import Store

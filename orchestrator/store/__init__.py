@@ -3,7 +3,7 @@
 * taken in: `intake`, `messages`
 * judged: `judging`, with `facts` (the catalog's answers), `run_flags` (what people said of runs), `restraints` (loop
   guard, prescale, unique keys), and the waiting rooms `chambers`, `joining`, `room_settling`, `rooms`
-* carried out: `dispatches`, with `gates`, `candidates`, `standings` and `suspensions`; `launches`
+* carried out: `dispatches` and `claiming`, with `gates`, `candidates`, `standings` and `suspensions`; `launches`
 * changed by people: `rules` and `rule_history`, `by_hand`, `dispatching_by_hand`, `forcing`
 * looked at and done again: `journal`, `history`, `replays`, `replaying`, `foreseeing`
 

@@ -16,6 +16,7 @@ from sqlalchemy import ColumnElement, Connection, Table, func, select
 
 from orchestrator.core.by_hand import MESSAGE_STEPS, DispatchVerb, Hand, MessageVerb, Tally
 from orchestrator.core.clauses import CompiledRule
+from orchestrator.core.matching import RuleSet
 from orchestrator.core.settlement import LifeEvent, settle
 from orchestrator.store.dispatching_by_hand import change_dispatches, give
 from orchestrator.store.engine import Database
@@ -100,7 +101,7 @@ class ByHand:
     def give(
         self,
         rule: CompiledRule,
-        revision: int,
+        rules: RuleSet,
         chosen: Sequence[MessageId] | Filter,
         hand: Hand,
         progress: Progress = lambda _: None,
@@ -108,7 +109,7 @@ class ByHand:
         """Dispatch messages to a rule, whatever its clauses say about them.
 
         Its templates must fill, its unique keys are respected, and it never starts on what it had a part in making. A
-        message that the rules in force (at `revision`) have not judged to the end stays pending for them.
+        pending message that another of `rules`, those in force, wants or may want yet stays pending for it.
 
         Raises:
             NotFound: there is no message of one of the ids; nothing was changed.
@@ -117,7 +118,7 @@ class ByHand:
         tally = Tally()
 
         def step(connection: Connection, rows: list[Row]) -> None:
-            give(connection, rows, rule, revision, hand, tally)
+            give(connection, rows, rule, rules, hand, tally)
 
         self._walk(_chosen_messages(chosen), hand, step, progress)
         return tally

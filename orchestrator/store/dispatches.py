@@ -3,41 +3,41 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import partial
 from itertools import cycle
-from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, func, insert, or_, select, update
+from sqlalchemy import Connection, func, select, update
 
-from orchestrator.core.actor import Order, Trace
-from orchestrator.core.clauses import Facts
+from orchestrator.core.actor import Trace
 from orchestrator.core.dispatch import Next, after_silence
-from orchestrator.core.gates import LimitsOf, Subject, order_of
-from orchestrator.core.matching import Verdict
+from orchestrator.core.gates import LimitsOf, Subject
+from orchestrator.core.matching import RuleSet
+from orchestrator.store.claiming import DUE, Claim, Claiming, any_due
 from orchestrator.store.engine import Database
 from orchestrator.store.gates import GateKeeper, Regime, stamp_of, take_turn
 from orchestrator.store.joining import Seating
-from orchestrator.store.journal import MOST_PARAMETERS, move, without_nul
-from orchestrator.store.judging import facts_of, is_pending, pending_messages, write_down, write_rooms
-from orchestrator.store.messages import detail_of, whole_columns
-from orchestrator.store.port import NotFound
+from orchestrator.store.journal import move, without_nul
+from orchestrator.store.judging import (
+    JudgingFailed,
+    is_pending,
+    pending_messages,
+    verdicts_of,
+    write_down,
+    write_rooms,
+)
+from orchestrator.store.port import NotFound, StoreError
 from orchestrator.store.room_settling import rules_due
 from orchestrator.store.rules import current_revision
 from orchestrator.store.signals import DISPATCHES, FACTS
 from orchestrator.store.standings import standings
-from orchestrator.store.suspensions import note_end_of_dispatch, note_starts
+from orchestrator.store.suspensions import Tripped, note_end_of_dispatch, tell
 from orchestrator.store.tables import Row, attempts, dispatches, messages
 from schemas.dispatch import Attempt, AttemptOutcome, Dispatch, DispatchId, DispatchState
 from schemas.gate import Standing
-from schemas.message import Message, MessageId, MessageState
-from schemas.rule import Order as StartOrder
+from schemas.message import MessageId, MessageState
 from schemas.rule import Retry
-
-_DUE = (DispatchState.READY, DispatchState.WAITING)
 
 #: No settings that hold anything back.
 NO_LIMITS: LimitsOf = {}
@@ -57,16 +57,16 @@ class Judged:
     #: What people should hear of: datasets that came too late, waiting rooms whose deadline has passed.
     alerts: tuple[str, ...] = ()
 
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """A dispatch that this worker has, ready to be carried out."""
-
-    order: Order
-    actor: str
-    retry: Retry
-    #: Which try it is by the retry policy's count.
-    spent: int
+    def __add__(self, after: Judged) -> Judged:
+        """This round and one after it."""
+        return Judged(
+            self.judged + after.judged,
+            self.dispatched + after.dispatched,
+            self.dropped + after.dropped,
+            (*self.dispatches, *after.dispatches),
+            self.last if after.last is None else after.last,
+            (*self.alerts, *after.alerts),
+        )
 
 
 class Dispatches:
@@ -76,93 +76,77 @@ class Dispatches:
         self._database = database
         self._keeper = GateKeeper()
         #: What is ready and what waits for its moment come first in turn, so that neither starves the other.
-        self._turns = cycle([_DUE, _DUE[::-1]])
+        self._turns = cycle([DUE, DUE[::-1]])
 
     # The dispatcher's side.
 
-    def judge(
-        self,
-        judge: Callable[[Facts], Verdict],
-        *,
-        revision: int,
-        now: datetime,
-        limit: int,
-        again_after: MessageId | None = None,
-        payloads: bool = False,
-        run_flags: bool = False,
-    ) -> Judged:
+    def judge(self, rules: RuleSet, *, now: datetime, limit: int, again_after: MessageId | None = None) -> Judged:
         """Judge pending messages and write down what follows, in one transaction.
 
         Once none is left, waiting rooms whose time has come are settled, in another.
 
-        Those not yet judged at this `revision` come up; with `again_after`, every pending one after that id does.
-        `judge` must be pure: it is called within the transaction. With `payloads` it gets those of the events
-        too, with `run_flags` what people said of runs.
+        Those not yet judged at the revision of `rules` come up; with `again_after`, every pending one after that id
+        does.
 
         Does nothing if other rules came into force meanwhile: the caller judges by theirs then.
 
         Raises:
             StoreUnavailable: nothing was changed.
+            JudgingFailed: the same, for a reason that nobody foresaw.
         """
         judged = Judged()
+        if self._any_pending(rules.revision, again_after):
+            batch = self._judge_batch(rules, now, limit, again_after)
+            if batch is None:
+                return judged
+            judged = batch
+        return judged if judged.judged >= limit else judged + self._settle_due(rules, now)
 
-        def again(connection: Connection, ids: Sequence[MessageId]) -> Sequence[tuple[Message, Verdict]]:
-            found = facts_of(connection, ids, payloads=payloads, run_flags=run_flags)
-            return [(facts.message, judge(facts)) for facts in found]
-
-        if self._any_pending(revision, again_after):
+    def _judge_batch(self, rules: RuleSet, now: datetime, limit: int, again_after: MessageId | None) -> Judged | None:
+        """One transaction; None if other rules are in force."""
+        ids: list[MessageId] = []
+        try:
             with self._database.write(DISPATCHES, FACTS) as connection:
-                if again_after is None and current_revision(connection) != revision:
-                    return judged
-                batch = pending_messages(
-                    connection, revision, limit, again_after, payloads=payloads, run_flags=run_flags
-                )
-                verdicts = [(facts.message, judge(facts)) for facts in batch]
-                written = write_down(connection, verdicts, revision, now, partial(again, connection))
-            judged = Judged(
-                judged=len(batch),
-                dispatched=written.states.count(MessageState.DISPATCHED),
-                dropped=written.states.count(MessageState.DROPPED),
-                dispatches=tuple(written.dispatches),
-                last=max((facts.message.id for facts in batch), default=None),
-                alerts=tuple(written.alerts),
-            )
-        return judged if judged.judged >= limit else self._settle_due(judged, revision, now, again)
+                if again_after is None and current_revision(connection) != rules.revision:
+                    return None
+                rows = pending_messages(connection, rules, limit, again_after)
+                ids += [row["id"] for row in rows]
+                written = write_down(connection, rules, verdicts_of(connection, rules, rows), now)
+        except StoreError:
+            raise
+        except Exception as error:
+            if not ids:
+                raise
+            raise JudgingFailed(ids, f"{type(error).__name__}: {error}") from error
+        return Judged(
+            judged=len(ids),
+            dispatched=written.states.count(MessageState.DISPATCHED),
+            dropped=written.states.count(MessageState.DROPPED),
+            dispatches=tuple(written.dispatches),
+            last=max(ids, default=None),
+            alerts=tuple(written.alerts),
+        )
 
-    def put_off(self, revision: int, why: str) -> MessageId | None:
-        """Pass over the message that comes up next until the rules change; it stays pending. None: there is none."""
+    def put_off(self, id_: MessageId, revision: int, why: str) -> bool:
+        """Pass over a message until the rules change; it stays pending. False: somebody else was first."""
+        this = (messages.c.id == id_, *is_pending(revision, None))
+        values = {"judged_revision": revision, "reason": without_nul(why[:1000])}
         with self._database.write() as connection:
-            order = (messages.c.judged_revision, messages.c.id)
-            query = select(messages.c.id).where(*is_pending(revision, None)).order_by(*order).limit(1)
-            id_ = connection.scalars(query.with_for_update(skip_locked=True)).one_or_none()
-            if id_ is not None:
-                values = {"judged_revision": revision, "reason": without_nul(why[:1000])}
-                connection.execute(update(messages).where(messages.c.id == id_).values(values))
-        return None if id_ is None else MessageId(id_)
+            return connection.execute(update(messages).where(*this).values(values)).rowcount > 0
 
-    def _settle_due(
-        self,
-        judged: Judged,
-        revision: int,
-        now: datetime,
-        again: Callable[[Connection, Sequence[MessageId]], Sequence[tuple[Message, Verdict]]],
-    ) -> Judged:
+    def _settle_due(self, rules: RuleSet, now: datetime) -> Judged:
         """Settle the waiting rooms whose time has come. What arrived before that was looked at counts for them."""
         with self._database.read() as connection:
             due = rules_due(connection, now)
         if not due:
-            return judged
+            return Judged()
         with self._database.write(DISPATCHES) as connection:
-            if current_revision(connection) != revision:
-                return judged
-            seating = Seating(connection, revision, now)
+            if current_revision(connection) != rules.revision:
+                return Judged()
+            seating = Seating(connection, rules.revision, now)
             seating.settle_due(due)
-            written = write_rooms(connection, seating, now, partial(again, connection), who="dispatcher")
-        return replace(
-            judged,
-            dispatches=(*judged.dispatches, *written),
-            alerts=(*judged.alerts, *seating.alerts),
-        )
+            written = write_rooms(connection, rules, seating, now, who="dispatcher")
+        return Judged(dispatches=tuple(written), alerts=tuple(seating.alerts))
 
     def _any_pending(self, revision: int, again_after: MessageId | None) -> bool:
         """A glance that takes no lock, so that an idle dispatcher does not stand in the writers' queue."""
@@ -198,50 +182,20 @@ class Dispatches:
                 take_turn(connection, alone=regime.gated)
                 # rules may have changed since; then everything is asked anew
                 if stamp_of(connection) == regime.stamp:
-                    claimed: list[int] = []
-                    for state in states:
-                        if len(claimed) < limit:
-                            ids = self._next(connection, state, regime, now, limit - len(claimed), only)
-                            claimed += _take(connection, ids, state, owner, lease, now)
-                    return _claims(connection, claimed, owner, now)
+                    claiming = Claiming(connection, self._keeper, regime, now)
+                    return claiming.claim(states, owner=owner, limit=limit, lease=lease, only=only)
 
     def _worth_a_turn(self, limits: LimitsOf, now: datetime, only: Sequence[DispatchId] | None) -> Regime | None:
         """What is in force; None if it lets nothing through. Takes no lock, so that nobody queues up for nothing."""
         with self._database.read() as connection:
             regime = self._keeper.regime(connection, limits)
-            if not regime.gated or only is not None:
-                return regime
-            waits = select(dispatches.c.id).where(*_is_due([DispatchState.WAITING], now)).limit(1)
-            if connection.execute(waits).first() is not None:
-                return regime
-            return regime if self._keeper.choose(connection, regime, now=now, limit=1) else None
-
-    def _next(
-        self,
-        connection: Connection,
-        state: DispatchState,
-        regime: Regime,
-        now: datetime,
-        limit: int,
-        only: Sequence[DispatchId] | None,
-    ) -> list[int]:
-        """Those to be taken next, locked. What waits for its moment goes on already: no gate is before it."""
-        if state is DispatchState.WAITING or not regime.gated:
-            return _due(connection, state, now, limit, only)
-        chosen = self._keeper.choose(connection, regime, now=now, limit=limit, only=only)
-        ids = set(_due(connection, state, now, limit, [DispatchId(each.id) for each in chosen]))
-        started = [each for each in chosen if each.id in ids]
-        newest_first = (
-            each.rule for each in started if order_of(each.rule, each.group, regime.limits) is StartOrder.NEWEST
-        )
-        for rule, count in Counter(newest_first).items():
-            note_starts(connection, rule, count)
-        return [each.id for each in started]
+            worth = only is not None or Claiming(connection, self._keeper, regime, now).finds_any()
+            return regime if worth else None
 
     def _any_due(self, now: datetime) -> bool:
         """A glance that takes no lock, so that idle workers do not stand in the writers' queue."""
         with self._database.read() as connection:
-            return connection.execute(select(dispatches.c.id).where(*_is_due(_DUE, now)).limit(1)).first() is not None
+            return any_due(connection, DUE, now)
 
     def standings(self, *, now: datetime, limits: LimitsOf = NO_LIMITS, also: Sequence[Subject] = ()) -> list[Standing]:
         """How much of the limits is used, and why nothing more is started: everything, groups, and rules in force.
@@ -290,9 +244,11 @@ class Dispatches:
                 spent=dispatches.c.spent - refund,
                 updated_at=now,
             )
+            tripped = None
             if moved:
                 _end_attempt(connection, id_, number, next_, trace, now)
-                note_end_of_dispatch(connection, id_, next_.state, next_.reason, now)
+                tripped = note_end_of_dispatch(connection, id_, next_.state, next_.reason, now)
+        tell(tripped)
         return bool(moved)
 
     # The janitor's side.
@@ -330,6 +286,7 @@ class Dispatches:
             if connection.execute(query.limit(1)).first() is None:
                 return []
         resolved: list[tuple[DispatchId, Next]] = []
+        tripped: list[Tripped | None] = []
         with self._database.write(DISPATCHES) as connection:
             for row in connection.execute(query.with_for_update(skip_locked=True)).mappings().all():
                 next_ = after_silence(
@@ -351,8 +308,9 @@ class Dispatches:
                     updated_at=now,
                 )
                 _end_attempt(connection, row["id"], row["attempts"], next_, Trace(), now)
-                note_end_of_dispatch(connection, row["id"], next_.state, next_.reason, now)
+                tripped.append(note_end_of_dispatch(connection, row["id"], next_.state, next_.reason, now))
                 resolved.append((DispatchId(row["id"]), next_))
+        tell(*tripped)
         return resolved
 
     # A person's side.
@@ -394,89 +352,7 @@ class Dispatches:
             return [_dispatch(dict(row)) for row in connection.execute(query).mappings()]
 
 
-# Claiming, in the order of its steps.
-
-
-def _is_due(states: Sequence[DispatchState], now: datetime) -> list[ColumnElement[bool]]:
-    return [
-        dispatches.c.state.in_(states),
-        or_(dispatches.c.not_before.is_(None), dispatches.c.not_before <= now),
-    ]
-
-
-def _take(
-    connection: Connection, ids: Sequence[int], state: DispatchState, owner: str, lease: timedelta, now: datetime
-) -> list[int]:
-    return move(
-        connection,
-        dispatches,
-        ids,
-        state,
-        DispatchState.RUNNING,
-        who=owner,
-        why=None,
-        at=now,
-        owner=owner,
-        lease_until=now + lease,
-        not_before=None,
-        attempts=dispatches.c.attempts + 1,
-        spent=dispatches.c.spent + 1,
-        updated_at=now,
-    )
-
-
-def _due(
-    connection: Connection, state: DispatchState, now: datetime, limit: int, only: Sequence[DispatchId] | None
-) -> list[int]:
-    if only is None:
-        return list(connection.scalars(_due_ids(state, now, limit, None)))
-    found: list[int] = []
-    for start in range(0, len(only), MOST_PARAMETERS):
-        if len(found) < limit:
-            part = only[start : start + MOST_PARAMETERS]
-            found += connection.scalars(_due_ids(state, now, limit - len(found), part))
-    return found
-
-
-def _due_ids(state: DispatchState, now: datetime, limit: int, only: Sequence[DispatchId] | None) -> Select[Any]:
-    query = select(dispatches.c.id).where(*_is_due([state], now)).order_by(dispatches.c.id).limit(limit)
-    if only is not None:
-        query = query.where(dispatches.c.id.in_(only))
-    return query.with_for_update(skip_locked=True)
-
-
-def _claims(connection: Connection, ids: Sequence[int], owner: str, now: datetime) -> list[Claim]:
-    if not ids:
-        return []
-    rows = connection.execute(select(dispatches).where(dispatches.c.id.in_(ids)).order_by(dispatches.c.id)).mappings()
-    found = [dict(row) for row in rows]
-    begun = [
-        {
-            "dispatch_id": row["id"],
-            "number": row["attempts"],
-            "owner": owner,
-            "started_at": now,
-            "outcome": AttemptOutcome.RUNNING.value,
-        }
-        for row in found
-    ]
-    connection.execute(insert(attempts), begun)
-    wanted = select(*whole_columns()).where(messages.c.id.in_({row["message_id"] for row in found}))
-    bodies = {row["id"]: detail_of(dict(row)) for row in connection.execute(wanted).mappings()}
-    return [_claim(row, bodies) for row in found]
-
-
-def _claim(row: Row, bodies: Mapping[int, Any]) -> Claim:
-    order = Order(
-        dispatch_id=DispatchId(row["id"]),
-        attempt=row["attempts"],
-        rule=row["rule"],
-        message=bodies[row["message_id"]],
-        captured=json.loads(row["captured"]),
-        options=json.loads(row["options"]),
-        round=row["round"],
-    )
-    return Claim(order, row["actor"], Retry.model_validate_json(row["retry"]), row["spent"])
+# How a try ends, and how a dispatch is shown.
 
 
 def _end_attempt(connection: Connection, id_: int, number: int, next_: Next, trace: Trace, now: datetime) -> None:

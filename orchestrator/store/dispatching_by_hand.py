@@ -9,18 +9,19 @@ from sqlalchemy import Connection, func, select
 
 from orchestrator.core.by_hand import DISPATCH_STEPS, GIVEN_FROM, DispatchVerb, Hand, Tally, begins_a_round, in_the_way
 from orchestrator.core.clauses import CompiledRule, Facts
-from orchestrator.core.matching import UNMATCHED, plan
+from orchestrator.core.matching import RuleSet, plan
 from orchestrator.core.templates import TemplateError
 from orchestrator.store.facts import known_facts
 from orchestrator.store.intake import chunks
 from orchestrator.store.journal import move
-from orchestrator.store.judging import dispatch_rows, insert_dispatches
+from orchestrator.store.judging import dispatch_rows, facts_of, insert_dispatches
 from orchestrator.store.messages import message_of
 from orchestrator.store.restraints import Wanted, restrain
+from orchestrator.store.rules import current_revision
 from orchestrator.store.tables import Row, dispatches, guards, launches, messages
 from schemas.dispatch import DispatchState
 from schemas.launch import LaunchState
-from schemas.message import Message, MessageState
+from schemas.message import Message, MessageId, MessageState
 
 # Changed.
 
@@ -107,8 +108,8 @@ def _newest_launches(connection: Connection, rows: Sequence[Row]) -> Mapping[int
 # Written for messages that are given to a rule.
 
 
-def give(connection: Connection, rows: list[Row], rule: CompiledRule, revision: int, hand: Hand, tally: Tally) -> None:
-    """Dispatch these messages, which are locked, to a rule."""
+def give(connection: Connection, rows: list[Row], rule: CompiledRule, rules: RuleSet, hand: Hand, tally: Tally) -> None:
+    """Dispatch these messages, which are locked, to a rule. `rules` are those in force."""
     fitting = _fitting(connection, rows, rule, tally)
     looping = restrain(connection, fitting)
     wanted: list[Wanted] = []
@@ -122,7 +123,7 @@ def give(connection: Connection, rows: list[Row], rule: CompiledRule, revision: 
     refused = _foreseen(connection, wanted) if hand.dry_run else _write(connection, wanted, hand)
     for id_, why in refused.items():
         tally.remark(id_, "refused: another match has their unique key", why)
-    _settle(connection, [each.message for each in wanted], rule.name, revision, hand, tally)
+    _settle(connection, [each.message for each in wanted], rule.name, rules, hand, tally)
 
 
 def _fitting(connection: Connection, rows: Sequence[Row], rule: CompiledRule, tally: Tally) -> list[Wanted]:
@@ -184,12 +185,13 @@ def _write(connection: Connection, wanted: Sequence[Wanted], hand: Hand) -> Mapp
 
 
 def _settle(
-    connection: Connection, given: Sequence[Message], rule: str, revision: int, hand: Hand, tally: Tally
+    connection: Connection, given: Sequence[Message], rule: str, rules: RuleSet, hand: Hand, tally: Tally
 ) -> None:
-    """The messages are dispatched now, but for those that other rules have yet to judge, or wait for."""
+    """The messages are dispatched now, but for those that other rules want, or may want yet."""
+    settled = _settled(connection, given, rule, rules)
     alike: dict[MessageState, list[int]] = {}
     for message in given:
-        if message.state is MessageState.PENDING and not _settled(message, revision):
+        if message.state is MessageState.PENDING and message.id not in settled:
             tally.remark(message.id, "pending as before: the rules in force have not judged them to the end")
         elif message.state is not MessageState.DISPATCHED:
             alike.setdefault(message.state, []).append(message.id)
@@ -200,5 +202,19 @@ def _settle(
             move(connection, messages, ids, state, target, who=hand.who, why=reason, at=hand.now, reason=reason)
 
 
-def _settled(message: Message, revision: int) -> bool:
-    return message.judged_revision >= revision and (message.reason or "").startswith(UNMATCHED)
+def _settled(connection: Connection, given: Sequence[Message], rule: str, rules: RuleSet) -> set[MessageId]:
+    """Those pending messages that, given to this rule, have nothing more to wait for."""
+    pending = [message.id for message in given if message.state is MessageState.PENDING]
+    if not pending or current_revision(connection) != rules.revision:
+        return set()
+    return {
+        facts.message.id for facts in facts_of(connection, rules, pending) if _wanted_by_no_other(facts, rule, rules)
+    }
+
+
+def _wanted_by_no_other(facts: Facts, rule: str, rules: RuleSet) -> bool:
+    try:
+        verdict = rules.judge(facts)
+    except Exception:  # a defect, for which the dispatcher puts it off
+        return False
+    return not verdict.waits and {match.version.rule.name for match in verdict.matches} <= {rule}

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, delete, insert, literal_column, select, update
 
 from orchestrator.core.clauses import Facts
-from orchestrator.core.matching import Match, Verdict
+from orchestrator.core.matching import Match, RuleSet, Verdict
 from orchestrator.store.facts import known_facts, want_facts
 from orchestrator.store.intake import chunks
 from orchestrator.store.joining import Seating
@@ -23,33 +23,42 @@ from orchestrator.store.tables import Row, dispatches, messages, near_misses
 from schemas.dispatch import DispatchId, DispatchState
 from schemas.message import Message, MessageId, MessageState
 
+#: Messages with what the rules say of them.
+Verdicts = Sequence[tuple[Message, Verdict]]
+
 
 def pending_messages(
-    connection: Connection, revision: int, limit: int, again_after: MessageId | None, *, payloads: bool, run_flags: bool
-) -> Sequence[Facts]:
-    """Up to `limit` messages to be judged, with what is known of each, locked until the transaction ends."""
+    connection: Connection, rules: RuleSet, limit: int, again_after: MessageId | None
+) -> Sequence[Row]:
+    """Up to `limit` messages to be judged, locked until the transaction ends."""
     order = [messages.c.id] if again_after is not None else [messages.c.judged_revision, messages.c.id]
-    columns = [*shown_columns(), *([messages.c.body] if payloads else [])]
-    query = select(*columns).where(*is_pending(revision, again_after)).order_by(*order).limit(limit)
+    query = select(*_columns(rules)).where(*is_pending(rules.revision, again_after)).order_by(*order).limit(limit)
     # another dispatcher's batch is passed over, not waited for
-    rows = [dict(row) for row in connection.execute(query.with_for_update(skip_locked=True)).mappings()]
-    return _facts(connection, rows, payloads=payloads, run_flags=run_flags)
+    return [dict(row) for row in connection.execute(query.with_for_update(skip_locked=True)).mappings()]
 
 
-def facts_of(connection: Connection, ids: Sequence[MessageId], *, payloads: bool, run_flags: bool) -> Sequence[Facts]:
-    """What is known of these messages, which the transaction has locked."""
-    columns = [*shown_columns(), *([messages.c.body] if payloads else [])]
+def verdicts_of(connection: Connection, rules: RuleSet, rows: Sequence[Row]) -> Verdicts:
+    """What the rules say of these messages, as `pending_messages` has read them."""
+    return [(facts.message, rules.judge(facts)) for facts in _facts(connection, rules, rows)]
+
+
+def facts_of(connection: Connection, rules: RuleSet, ids: Sequence[MessageId]) -> Sequence[Facts]:
+    """What these rules may ask of these messages, which the transaction has locked."""
     rows: list[Row] = []
     for chunk in chunks(ids):
-        query = select(*columns).where(messages.c.id.in_(chunk)).order_by(messages.c.id)
+        query = select(*_columns(rules)).where(messages.c.id.in_(chunk)).order_by(messages.c.id)
         rows += [dict(row) for row in connection.execute(query).mappings()]
-    return _facts(connection, rows, payloads=payloads, run_flags=run_flags)
+    return _facts(connection, rules, rows)
 
 
-def _facts(connection: Connection, rows: Sequence[Row], *, payloads: bool, run_flags: bool) -> Sequence[Facts]:
-    said = {row["id"]: payload_of(bytes(row.pop("body"))) for row in rows} if payloads else {}
+def _columns(rules: RuleSet) -> Sequence[Any]:
+    return [*shown_columns(), *([messages.c.body] if rules.needs_payload else [])]
+
+
+def _facts(connection: Connection, rules: RuleSet, rows: Sequence[Row]) -> Sequence[Facts]:
+    said = {row["id"]: payload_of(bytes(row.pop("body"))) for row in rows} if rules.needs_payload else {}
     known = known_facts(connection, [row["id"] for row in rows])
-    flags = flags_of_runs(connection) if run_flags else {}
+    flags = flags_of_runs(connection) if rules.needs_run_flags else {}
     return [Facts(message_of(row), said.get(row["id"], {}), known.get(row["id"]), flags) for row in rows]
 
 
@@ -61,8 +70,13 @@ def is_pending(revision: int, again_after: MessageId | None) -> list[ColumnEleme
     return [pending, later]
 
 
-#: Judges messages, by id, within the transaction.
-Again = Callable[[Sequence[MessageId]], Sequence[tuple[Message, Verdict]]]
+class JudgingFailed(Exception):
+    """Some of these messages cannot be judged, for a reason that nobody foresaw; of none was anything written down."""
+
+    def __init__(self, ids: Sequence[MessageId], why: str) -> None:
+        super().__init__(why)
+        #: Those that were judged together.
+        self.ids = ids
 
 
 class Written(NamedTuple):
@@ -75,17 +89,12 @@ class Written(NamedTuple):
     alerts: Sequence[str]
 
 
-def write_down(
-    connection: Connection,
-    verdicts: Sequence[tuple[Message, Verdict]],
-    revision: int,
-    now: datetime,
-    again: Again,
-) -> Written:
+def write_down(connection: Connection, rules: RuleSet, verdicts: Verdicts, now: datetime) -> Written:
     """Write down what follows from the verdicts.
 
-    `again` judges other messages, which wait in rooms that these have made complete.
+    By the rules other messages are judged, too: those that wait in rooms that these have made complete.
     """
+    revision = rules.revision
     wanted = [Wanted(message, match) for message, verdict in verdicts for match in verdict.matches]
     held = restrain(connection, wanted)
     seating = Seating(connection, revision, now)
@@ -93,24 +102,26 @@ def write_down(
     carried_out = [each for each in wanted if (each.message.id, each.rule) not in held]
     written = _write_dispatches(connection, [*carried_out, *seating.wanted], now)
     states = _settle_messages(connection, verdicts, held, seating, now, who="dispatcher", judged_revision=revision)
-    _settle_others(connection, seating, again, now, who="dispatcher")
+    _settle_others(connection, rules, seating, now, who="dispatcher")
     _write_near_misses(connection, verdicts, revision)
     want_facts(connection, [message.id for message, verdict in verdicts if verdict.wants_facts], now)
     return Written(written, states, seating.alerts)
 
 
-def write_rooms(connection: Connection, seating: Seating, now: datetime, again: Again, *, who: str) -> list[DispatchId]:
+def write_rooms(
+    connection: Connection, rules: RuleSet, seating: Seating, now: datetime, *, who: str
+) -> list[DispatchId]:
     """Write down what follows from rooms that were settled, whether by their deadline or by a person."""
     written = _write_dispatches(connection, seating.wanted, now)
-    _settle_others(connection, seating, again, now, who=who)
+    _settle_others(connection, rules, seating, now, who=who)
     return written
 
 
-def _settle_others(connection: Connection, seating: Seating, again: Again, now: datetime, *, who: str) -> None:
+def _settle_others(connection: Connection, rules: RuleSet, seating: Seating, now: datetime, *, who: str) -> None:
     """Move the messages that came earlier into a room that is settled now, unless another rule keeps them."""
     if not seating.others:
         return
-    verdicts = again(sorted(seating.others))
+    verdicts = [(facts.message, rules.judge(facts)) for facts in facts_of(connection, rules, sorted(seating.others))]
     held = _not_carried_out(connection, verdicts)
     # one that other rules want, and have not been asked about yet, is left to the dispatcher
     undone = {id_ for id_, _ in held}
@@ -119,7 +130,7 @@ def _settle_others(connection: Connection, seating: Seating, again: Again, now: 
     _settle_messages(connection, ready, held, seating, now, who=who)
 
 
-def _not_carried_out(connection: Connection, verdicts: Sequence[tuple[Message, Verdict]]) -> Restrained:
+def _not_carried_out(connection: Connection, verdicts: Verdicts) -> Restrained:
     """The matches that have no dispatch."""
     matches = [(message.id, match.version.rule.name) for message, verdict in verdicts for match in verdict.matches]
     there = _already(connection, {id_ for id_, _ in matches})
@@ -128,7 +139,7 @@ def _not_carried_out(connection: Connection, verdicts: Sequence[tuple[Message, V
 
 def _settle_messages(
     connection: Connection,
-    verdicts: Iterable[tuple[Message, Verdict]],
+    verdicts: Verdicts,
     held: Restrained,
     seating: Seating,
     now: datetime,
@@ -170,7 +181,7 @@ def _outcome(
 
 def _joined(verdict: Verdict, fates: set[MessageState], carried_out: bool) -> MessageState:
     """Where a message goes that joins concern: it waits for as long as anybody waits, then it goes the furthest."""
-    if verdict.troubles or verdict.wants_facts or MessageState.PENDING in fates:
+    if verdict.undecided or MessageState.PENDING in fates:
         return MessageState.PENDING
     if MessageState.HELD in fates:
         return MessageState.HELD
@@ -265,7 +276,7 @@ def dispatch_rows(message: Message, match: Match, now: datetime) -> list[Row]:
     ]
 
 
-def _write_near_misses(connection: Connection, verdicts: Sequence[tuple[Message, Verdict]], revision: int) -> None:
+def _write_near_misses(connection: Connection, verdicts: Verdicts, revision: int) -> None:
     """Of all that the rules said, only this is kept: the rest can be asked again at any time."""
     before = [message.id for message, _ in verdicts if message.judged_revision >= 0]
     for chunk in chunks(before):

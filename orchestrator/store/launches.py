@@ -17,7 +17,7 @@ from orchestrator.store.journal import move, record
 from orchestrator.store.port import NotFound
 from orchestrator.store.restraints import write_products
 from orchestrator.store.signals import DISPATCHES
-from orchestrator.store.suspensions import note_end_of_launch
+from orchestrator.store.suspensions import note_end_of_launch, tell
 from orchestrator.store.tables import Row, launches
 from schemas.did import Did
 from schemas.dispatch import DispatchId
@@ -105,8 +105,8 @@ class Launches:
                 steps=_steps(launch.steps if steps is None else steps),
                 updated_at=now,
             )
-            if moved:
-                note_end_of_launch(connection, launch.id, target, why, now)
+            tripped = note_end_of_launch(connection, launch.id, target, why, now) if moved else None
+        tell(tripped)
         return self.get(launch.id)
 
     def note_steps(self, launch: Launch, steps: Sequence[StepProgress], *, now: datetime) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,19 +11,19 @@ from typing import NamedTuple
 from sqlalchemy import Connection, delete, func, insert, select
 
 from orchestrator.core.joins import LIVE, Member, Standing, stand
-from orchestrator.core.matching import RuleSet, Verdict
+from orchestrator.core.matching import RuleSet
 from orchestrator.store.chambers import WAITING, Chamber, Seat, rows_of, seats_of
 from orchestrator.store.engine import Database
 from orchestrator.store.intake import chunks
 from orchestrator.store.joining import Seating
 from orchestrator.store.journal import record
-from orchestrator.store.judging import facts_of, write_rooms
+from orchestrator.store.judging import write_rooms
 from orchestrator.store.port import NotAllowed, NotFound
 from orchestrator.store.room_settling import join_in_force, version_of
 from orchestrator.store.rules import Rules, current_revision
 from orchestrator.store.signals import DISPATCHES
 from orchestrator.store.tables import Row, rooms, rule_versions, waivers
-from schemas.message import Message, MessageId, MessageState
+from schemas.message import MessageState
 from schemas.room import Room, RoomDetail, RoomId, RoomMember, RoomState, Waiver
 from schemas.rule import Join, RuleVersion
 
@@ -143,20 +143,10 @@ class Rooms:
             if current_revision(connection) != revision:
                 raise NotAllowed("the rules were changed in this moment: look at the room again")
             yield seating, room, connection
-            write_rooms(connection, seating, now, _judging(connection, rules), who=who)
+            write_rooms(connection, rules, seating, now, who=who)
 
 
 _BUSY = "room {} cannot be settled in this moment, because a member is in other hands: try again, or look at its reason"
-
-
-def _judging(
-    connection: Connection, rules: RuleSet
-) -> Callable[[Sequence[MessageId]], Sequence[tuple[Message, Verdict]]]:
-    def judge(ids: Sequence[MessageId]) -> Sequence[tuple[Message, Verdict]]:
-        found = facts_of(connection, ids, payloads=rules.needs_payload, run_flags=rules.needs_run_flags)
-        return [(facts.message, rules.judge(facts)) for facts in found]
-
-    return judge
 
 
 def _note(connection: Connection, room: Chamber, what: str, slot: str, who: str, why: str, now: datetime) -> None:

@@ -42,6 +42,16 @@ class Store:
     journal: Journal
     facts: FactStore
     run_flags: RunFlags
+    #: The whole history of messages, to be looked through.
+    history: MessageHistory
+    #: What people do to many messages or dispatches at once.
+    by_hand: ByHand
+    #: What stands still.
+    suspensions: Suspensions
+    #: Histories sent through the rules again.
+    replays: Replays
+    #: The waiting rooms of rules that join datasets.
+    rooms: Rooms
 
     @classmethod
     def open(cls, url: str, sieve: Sieve | None = None) -> Self:
@@ -72,36 +82,16 @@ class Store:
             Journal(database),
             FactStore(database),
             RunFlags(database),
+            MessageHistory(database),
+            ByHand(database),
+            Suspensions(database),
+            Replays(database),
+            Rooms(database),
         )
 
     @property
     def bells(self) -> Bells:
         return self.database.bells
-
-    @property
-    def history(self) -> MessageHistory:
-        """The whole history of messages, to be looked through."""
-        return MessageHistory(self.database)
-
-    @property
-    def by_hand(self) -> ByHand:
-        """What people do to many messages or dispatches at once."""
-        return ByHand(self.database)
-
-    @property
-    def suspensions(self) -> Suspensions:
-        """What stands still."""
-        return Suspensions(self.database)
-
-    @property
-    def replays(self) -> Replays:
-        """Histories sent through the rules again."""
-        return Replays(self.database)
-
-    @property
-    def rooms(self) -> Rooms:
-        """The waiting rooms of rules that join datasets."""
-        return Rooms(self.database)
 
     def relay(self) -> Relay:
         """Hear what other processes commit, until closed."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import structlog
 from sqlalchemy import Connection, delete, exists, func, select, update
@@ -121,19 +121,38 @@ def _insert(connection: Connection, table: Any) -> Any:
 # The circuit breaker, and other things that are counted for each rule.
 
 
+class Tripped(NamedTuple):
+    """A rule that the circuit breaker has suspended, and why. People hear of it once that is committed."""
+
+    rule: str
+    why: str
+
+
+def tell(*tripped: Tripped | None) -> None:
+    """Log what was committed."""
+    for each in tripped:
+        if each is not None:
+            log.warning(
+                "rule.suspended", rule=each.rule, reason=each.why, next=f"muleteer dispatch start --rule {each.rule}"
+            )
+
+
 def note_end_of_dispatch(
     connection: Connection, id_: DispatchId, state: DispatchState, reason: str, now: datetime
-) -> None:
+) -> Tripped | None:
     """Count a dispatch that has failed; one that is done ends the streak, unless its launch has yet to succeed."""
     rule = select(dispatches.c.rule).where(dispatches.c.id == id_)
     if state is DispatchState.FAILED:
-        _note_failure(connection, connection.scalars(rule).one(), f"dispatch {id_}: {reason}", now)
-    elif state is DispatchState.DONE:
+        return _note_failure(connection, connection.scalars(rule).one(), f"dispatch {id_}: {reason}", now)
+    if state is DispatchState.DONE:
         launched = exists(select(launches.c.id).where(launches.c.dispatch_id == id_))
         _end_streak(connection, streaks.c.rule == rule.scalar_subquery(), ~launched)
+    return None
 
 
-def note_end_of_launch(connection: Connection, id_: int, state: LaunchState, reason: str | None, now: datetime) -> None:
+def note_end_of_launch(
+    connection: Connection, id_: int, state: LaunchState, reason: str | None, now: datetime
+) -> Tripped | None:
     """Count a launch that has failed or was killed, for its rule; one that finished ends the streak."""
     rule = (
         select(dispatches.c.rule).join(launches, launches.c.dispatch_id == dispatches.c.id).where(launches.c.id == id_)
@@ -141,9 +160,10 @@ def note_end_of_launch(connection: Connection, id_: int, state: LaunchState, rea
     if state in (LaunchState.FAILED, LaunchState.KILLED):
         name = connection.scalars(rule).one_or_none()
         if name is not None:
-            _note_failure(connection, name, f"launch {id_} is {state}: {reason or 'without a reason'}", now)
+            return _note_failure(connection, name, f"launch {id_} is {state}: {reason or 'without a reason'}", now)
     elif state is LaunchState.FINISHED:
         _end_streak(connection, streaks.c.rule == rule.scalar_subquery())
+    return None
 
 
 def note_starts(connection: Connection, rule: str, count: int) -> None:
@@ -158,7 +178,7 @@ def _end_streak(connection: Connection, *which: Any) -> None:
     connection.execute(update(streaks).where(*which, streaks.c.failures > 0).values(failures=0))
 
 
-def _note_failure(connection: Connection, rule: str, last: str, now: datetime) -> None:
+def _note_failure(connection: Connection, rule: str, last: str, now: datetime) -> Tripped | None:
     added = _insert(connection, streaks).values(rule=rule, failures=1, starts=0)
     counted = added.on_conflict_do_update(
         index_elements=[streaks.c.rule], set_={"failures": streaks.c.failures + 1}
@@ -168,7 +188,7 @@ def _note_failure(connection: Connection, rule: str, last: str, now: datetime) -
     document = connection.scalars(select(rule_versions.c.document).where(*in_force)).one_or_none()
     allowed = limits_in(json.loads(document)).failures if document is not None else None
     if allowed is None or failures < allowed:
-        return
+        return None
     why = f"{failures} failures in a row, and {allowed} are allowed; the last was {last}"
-    if _suspend(connection, Subject(Kind.RULE, rule), BREAKER, why, now):
-        log.warning("rule.suspended", rule=rule, reason=why, next=f"muleteer dispatch start --rule {rule}")
+    new = _suspend(connection, Subject(Kind.RULE, rule), BREAKER, why, now)
+    return Tripped(rule, why) if new else None

@@ -9,8 +9,10 @@ from statistics import median
 from orchestrator.clock import utc_now
 from orchestrator.core.by_hand import Hand, MessageVerb, Tally
 from orchestrator.core.clauses import CompiledRule
+from orchestrator.core.matching import RuleSet
 from orchestrator.store.messages import Filter
 from orchestrator.store.store import Store
+from schemas.message import MessageState
 from schemas.rule import Action, Rule
 from tests.bench.bench import Bench
 from tests.bench.figures import Figure, Skipped
@@ -52,11 +54,12 @@ def _costs(store: Store, size: int) -> Iterator[tuple[str, float]]:
     yield from ((verb, median(taken)) for verb, taken in rounds.items())
     action = Action(actor="run", options={"command": ["true", "{name}"]})
     rule = Rule(name="mine", pattern="nothing", unique="{name}", actions=(action,))
-    revision = store.rules.apply([rule], prune=False, who="bench", now=utc_now()).revision
-    compiled = CompiledRule(store.rules.in_force()[1][0])
+    store.rules.apply([rule], prune=False, who="bench", now=utc_now())
+    revision, versions = store.rules.in_force()
+    compiled, rules = CompiledRule(versions[0]), RuleSet(revision, versions, {"*": MessageState.PENDING})
     yield (
         "dispatch to a rule with a unique key",
-        _time(lambda: store.by_hand.give(compiled, revision, Filter(), hand), size),
+        _time(lambda: store.by_hand.give(compiled, rules, Filter(), hand), size),
     )
 
 

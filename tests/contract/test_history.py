@@ -114,7 +114,7 @@ def test_what_is_known_comes_with_the_message(store: Store) -> None:
     asks = rule("asks", where={"project": "pp"})
     store.rules.apply([asks], prune=False, who="test", now=NOW)
     judging = RuleSet(1, store.rules.in_force()[1], UNMATCHED)
-    store.dispatches.judge(judging.judge, revision=1, now=NOW, limit=10)
+    store.dispatches.judge(judging, now=NOW, limit=10)
     store.facts.answer({MessageId(1): Answer({"project": "pp"})}, now=NOW)
     store.run_flags.set([5], "QA", who="me", reason="r", now=NOW)
 
@@ -168,7 +168,7 @@ def test_who_has_a_key_and_what_was_counted(store: Store) -> None:
     rules = [rule("keyed", unique="one"), rule("some", prescale=2)]
     store.rules.apply(rules, prune=False, who="test", now=NOW)
     versions = store.rules.in_force()[1]
-    store.dispatches.judge(RuleSet(1, versions, UNMATCHED).judge, revision=1, now=NOW, limit=10)
+    store.dispatches.judge(RuleSet(1, versions, UNMATCHED), now=NOW, limit=10)
     store.rules.apply([], prune=True, who="test", now=NOW)
 
     assert {key: each[:2] for key, each in store.history.holders(["one", "none"]).items()} == {"one": (1, "keyed")}

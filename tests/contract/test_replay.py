@@ -57,7 +57,7 @@ def judge(store: Store, *rules: Rule) -> None:
     """Put these rules in force, and judge everything."""
     revision = apply(store, *rules) if rules else store.rules.revision()
     judging = RuleSet(revision, store.rules.in_force()[1], UNMATCHED)
-    while store.dispatches.judge(judging.judge, revision=revision, now=NOW, limit=1000).judged:
+    while store.dispatches.judge(judging, now=NOW, limit=1000).judged:
         pass
 
 

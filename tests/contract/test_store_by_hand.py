@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -12,9 +11,9 @@ from sqlalchemy import select
 
 from orchestrator.core.actor import Trace
 from orchestrator.core.by_hand import DispatchVerb, Hand, MessageVerb, Tally
-from orchestrator.core.clauses import CompiledRule
+from orchestrator.core.clauses import CompiledRule, Facts
 from orchestrator.core.dispatch import Next
-from orchestrator.core.matching import RuleSet
+from orchestrator.core.matching import RuleSet, Verdict
 from orchestrator.store import by_hand
 from orchestrator.store.by_hand import DispatchFilter
 from orchestrator.store.dispatches import Judged
@@ -31,6 +30,7 @@ from schemas.dispatch import AttemptOutcome, DispatchId, DispatchState
 from schemas.launch import LaunchState
 from schemas.message import MessageId, MessageState
 from schemas.rule import Rule
+from tests.contract.test_store_dispatches import at_once
 from tests.unit.making import NOW, SCOPE, UNMATCHED, frame, later, rule
 
 HAND = Hand("cli:me", "because", later(60))
@@ -51,7 +51,7 @@ def judge(store: Store, *rules: Rule, limit: int = 100_000) -> Judged:
         store.rules.apply(rules, prune=True, who="test", now=NOW)
     revision, versions = store.rules.in_force()
     judging = RuleSet(revision, versions, UNMATCHED)
-    return store.dispatches.judge(judging.judge, revision=revision, now=NOW, limit=limit)
+    return store.dispatches.judge(judging, now=NOW, limit=limit)
 
 
 def change(store: Store, verb: MessageVerb, chosen: Sequence[int] | Filter, hand: Hand = HAND, **given: Any) -> Tally:
@@ -75,7 +75,7 @@ def give(store: Store, name: str, chosen: Sequence[int] | Filter, hand: Hand = H
     revision, versions = store.rules.in_force()
     (version,) = [each for each in versions if each.rule.name == name]
     ids = chosen if isinstance(chosen, Filter) else [MessageId(id_) for id_ in chosen]
-    return store.by_hand.give(CompiledRule(version), revision, ids, hand)
+    return store.by_hand.give(CompiledRule(version), RuleSet(revision, versions, UNMATCHED), ids, hand)
 
 
 def states(store: Store) -> list[str]:
@@ -313,25 +313,6 @@ def test_two_people_at_once_change_each_message_once(store: Store) -> None:
     assert len([entry for _, entry in store.journal.since(0, 10_000) if entry.to_state == "held"]) == 300
 
 
-def at_once(*jobs: Callable[[], object]) -> None:
-    """Run the jobs in threads of their own, and raise what one of them raised."""
-    failures: list[Exception] = []
-
-    def run(job: Callable[[], object]) -> None:
-        try:
-            job()
-        except Exception as error:
-            failures.append(error)
-
-    threads = [threading.Thread(target=run, args=(job,)) for job in jobs]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    for failure in failures:
-        raise failure
-
-
 def test_near_misses_are_found_by_the_clause_they_failed_on(store: Store) -> None:
     """Those that one rule refused for this clause alone, as they were judged last."""
     take_in(store, 3)
@@ -482,6 +463,64 @@ def test_a_message_that_waits_for_a_rule_to_be_mended_goes_on_waiting(store: Sto
 
     assert (before, states(store)) == (["pending"], ["dispatched"])
     assert [each.rule for each in store.dispatches.list()] == ["broken", "mine"]
+
+
+@pytest.mark.parametrize("pattern", ["nothing", "DS-.*"])
+def test_a_message_that_no_other_rule_wants_need_not_be_judged_first(store: Store, pattern: str) -> None:
+    """An event that would be dropped when it is judged goes where the person has sent it."""
+    store.messages.take_in([frame("erase", "DS-0")], origin="broker", now=NOW)
+    store.rules.apply([rule("mine", pattern, on="erase")], prune=True, who="test", now=NOW)
+
+    tally = give(store, "mine", [1])
+    judged = judge(store)
+
+    assert (tally.changed, tally.remarks, states(store), judged.judged) == ([1], {}, ["dispatched"], 0)
+
+
+JOINS = {"join": {"key": "{run}", "members": {"a": RUN, "b": r"OTHER-(?P<run>\d+)"}}}
+
+
+@pytest.mark.parametrize("fields", [{"where": {"datatype": "raw"}}, JOINS], ids=["the catalog", "others"])
+def test_a_message_that_another_rule_waits_for_stays_pending_for_it(store: Store, fields: dict[str, Any]) -> None:
+    """Whether it waits for the catalog, or for the other datasets of a room."""
+    take_in(store, 1)
+    judge(store, rule("mine", "nothing"), rule("theirs", **fields))
+
+    tally = give(store, "mine", [1])
+
+    assert (tally.changed, states(store)) == ([1], ["pending"])
+    assert list(tally.remarks) == ["pending as before: the rules in force have not judged them to the end"]
+
+
+class Broken(RuleSet):
+    """Rules that judge nothing."""
+
+    def judge(self, facts: Facts) -> Verdict:
+        raise ZeroDivisionError
+
+
+def test_a_message_that_cannot_be_judged_can_be_given_to_a_rule(store: Store) -> None:
+    """It stays pending for the rules in force, which the dispatcher could not ask."""
+    take_in(store, 1)
+    judge(store, rule("mine", "nothing"))
+    revision, versions = store.rules.in_force()
+
+    tally = store.by_hand.give(CompiledRule(versions[0]), Broken(revision, versions, UNMATCHED), [MessageId(1)], HAND)
+
+    assert (tally.changed, list(tally.remarks.values()), states(store)) == ([1], [[1]], ["pending"])
+
+
+def test_a_message_is_not_taken_from_rules_that_were_changed_meanwhile(store: Store) -> None:
+    """What the rules said that are in force no more does not count."""
+    take_in(store, 1)
+    judge(store, rule("mine", "nothing"))
+    revision, versions = store.rules.in_force()
+    store.rules.apply([rule("mine", "nothing"), rule("new")], prune=True, who="test", now=NOW)
+
+    store.by_hand.give(CompiledRule(versions[0]), RuleSet(revision, versions, UNMATCHED), [MessageId(1)], HAND)
+    judge(store)
+
+    assert [each.rule for each in store.dispatches.list()] == ["new", "mine"]
 
 
 def test_what_is_overtaken_or_cannot_be_read_is_given_to_no_rule(store: Store) -> None:

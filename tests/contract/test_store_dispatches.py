@@ -7,15 +7,18 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
 import pytest
+from sqlalchemy import insert
 
 from orchestrator.core.actor import Trace
 from orchestrator.core.by_hand import DispatchVerb, Hand
-from orchestrator.core.clauses import Facts
 from orchestrator.core.dispatch import Next
-from orchestrator.core.matching import RuleSet, Verdict
-from orchestrator.store.dispatches import Claim, Judged
+from orchestrator.core.matching import RuleSet
+from orchestrator.store.claiming import Claim
+from orchestrator.store.dispatches import Judged
+from orchestrator.store.judging import JudgingFailed
 from orchestrator.store.port import NotFound
 from orchestrator.store.store import Store
+from orchestrator.store.tables import near_misses
 from schemas.dispatch import AttemptOutcome, DispatchId, DispatchState
 from schemas.message import MessageId, MessageState
 from schemas.rule import Rule
@@ -40,7 +43,7 @@ def judge(store: Store, *rules: Rule, limit: int = 1000, again_after: int | None
     revision, versions = store.rules.in_force()
     judging = RuleSet(revision, versions, UNMATCHED)
     after = MessageId(again_after) if again_after is not None else None
-    return store.dispatches.judge(judging.judge, revision=revision, now=NOW, limit=limit, again_after=after)
+    return store.dispatches.judge(judging, now=NOW, limit=limit, again_after=after)
 
 
 def claim(store: Store, limit: int = 10, *, owner: str = "w1", now: datetime = NOW) -> list[Claim]:
@@ -157,21 +160,19 @@ def test_a_rule_fires_once_for_a_message_even_if_it_is_judged_again(store: Store
     assert store.counts().messages == {"dispatched": 40}
 
 
-def test_a_judge_that_fails_changes_nothing(store: Store) -> None:
-    """Judging a batch is one transaction: what the judge said before it failed is not kept."""
+def test_judging_that_fails_changes_nothing(store: Store) -> None:
+    """Judging a batch is one transaction: what was written before it failed is not kept. It says of which messages."""
     messages(store, 3)
-    store.rules.apply([rule()], prune=False, who="test", now=NOW)
-    judging = RuleSet(1, store.rules.in_force()[1], UNMATCHED)
+    store.rules.apply([rule(), rule("near", "DS-2", scope="other")], prune=False, who="test", now=NOW)
     before = store.journal.since(0)
+    with store.database.write() as connection:  # no message has any before it was judged
+        stray = {"message_id": 3, "rule": "near", "revision": 1, "clause": "scope"}
+        connection.execute(insert(near_misses).values(stray))
 
-    def failing(facts: Facts) -> Verdict:
-        if facts.message.id == 3:
-            raise ZeroDivisionError
-        return judging.judge(facts)
+    with pytest.raises(JudgingFailed, match="IntegrityError") as failed:
+        judge(store)
 
-    with pytest.raises(ZeroDivisionError):
-        store.dispatches.judge(failing, revision=1, now=NOW, limit=10)
-
+    assert failed.value.ids == [1, 2, 3]
     assert store.counts().messages == {"pending": 3}
     assert store.dispatches.list() == []
     assert store.journal.since(0) == before

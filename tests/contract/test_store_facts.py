@@ -42,7 +42,7 @@ def judge(store: Store, *rules: Any, now: datetime = NOW) -> int:
         store.rules.apply(rules, prune=True, who="test", now=NOW)
     revision, versions = store.rules.in_force()
     judging = RuleSet(revision, versions, UNMATCHED)
-    return store.dispatches.judge(judging.judge, revision=revision, now=now, limit=1000).judged
+    return store.dispatches.judge(judging, now=now, limit=1000).judged
 
 
 def take(store: Store, now: datetime = NOW, limit: int = 100) -> Sequence[Question]:

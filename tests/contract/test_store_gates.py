@@ -5,16 +5,19 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import MutableMapping, Sequence
 from datetime import datetime, timedelta
+from typing import Any, NoReturn
 
 import pytest
+import structlog
 
 from orchestrator.core.actor import Trace
 from orchestrator.core.dispatch import Next
 from orchestrator.core.gates import EVERYTHING, LimitsOf, Subject
 from orchestrator.core.matching import RuleSet
-from orchestrator.store.dispatches import NO_LIMITS, Claim
+from orchestrator.store.claiming import Claim
+from orchestrator.store.dispatches import NO_LIMITS
 from orchestrator.store.gates import take_turn
 from orchestrator.store.launches import Intent
 from orchestrator.store.port import NotFound
@@ -52,7 +55,7 @@ def arrive(store: Store, *names: str, now: datetime = NOW) -> list[int]:
     store.messages.take_in([frame(name=name) for name in names], origin="broker", now=now)
     revision, versions = store.rules.in_force()
     judging = RuleSet(revision, versions, UNMATCHED)
-    return [*store.dispatches.judge(judging.judge, revision=revision, now=now, limit=100_000).dispatches]
+    return [*store.dispatches.judge(judging, now=now, limit=100_000).dispatches]
 
 
 def many(prefix: str, count: int) -> list[str]:
@@ -429,6 +432,35 @@ def test_failures_in_a_row_suspend_a_rule_until_a_person_resumes_it(store: Store
     assert store.suspensions.all() == []
     fail(store, 1)
     assert len(store.suspensions.all()) == 1
+
+
+@pytest.mark.parametrize("way", ["settled", "resolved", "launch"])
+def test_that_a_rule_is_suspended_is_logged_when_others_see_it(store: Store, store_url: str, way: str) -> None:
+    """Not before it is committed: what is undone after all was never said."""
+    apply(store, rule("a", "a.*", {"run": {"command": ["x"]}, "retry": {"attempts": 1}}, limits={"failures": 1}))
+    arrive(store, "a-1")
+    (one,) = claim(store)
+    made = launch(store, one)
+    other = Store.open(store_url)
+    seen: list[tuple[str, str, list[str]]] = []
+
+    def look(_: object, __: str, line: MutableMapping[str, Any]) -> NoReturn:
+        seen.append((line["event"], line["rule"], [each.name for each in other.suspensions.all()]))
+        raise structlog.DropEvent
+
+    before = structlog.get_config()["processors"]
+    structlog.configure(processors=[look])
+    if way == "settled":
+        settle(store, one, FAILED)
+    elif way == "resolved":
+        store.dispatches.doubt(now=later(5) + LEASE)
+        store.dispatches.resolve(now=later(5) + LEASE)
+    else:
+        end(store, made, LaunchState.FAILED)
+    structlog.configure(processors=before)
+    other.close()
+
+    assert seen == [("rule.suspended", "a", ["a"])]
 
 
 def test_a_try_that_will_be_repeated_is_no_failure(store: Store) -> None:

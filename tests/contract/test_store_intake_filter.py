@@ -29,7 +29,7 @@ def filtered(store: Store, store_url: str) -> Iterator[Store]:
 def judge(store: Store) -> int:
     store.rules.apply([rule(on="create_dts")], prune=True, who="test", now=NOW)
     judging = RuleSet(1, store.rules.in_force()[1], UNMATCHED)
-    return store.dispatches.judge(judging.judge, revision=1, now=NOW, limit=10).judged
+    return store.dispatches.judge(judging, now=NOW, limit=10).judged
 
 
 def test_what_the_filter_catches_is_stored_and_dropped_with_the_reason(filtered: Store) -> None:

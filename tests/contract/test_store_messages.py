@@ -44,7 +44,7 @@ def dispatch_all(store: Store) -> None:
     revision = store.rules.apply([rule()], prune=False, who="test", now=NOW).revision
     _, versions = store.rules.in_force()
     judging = RuleSet(revision, versions, UNMATCHED)
-    store.dispatches.judge(judging.judge, revision=revision, now=NOW, limit=1000, again_after=MessageId(0))
+    store.dispatches.judge(judging, now=NOW, limit=1000, again_after=MessageId(0))
 
 
 def test_every_real_frame_is_taken_in_as_it_came(store: Store) -> None:

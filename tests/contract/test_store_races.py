@@ -22,7 +22,7 @@ from orchestrator.store.port import NotAllowed
 from orchestrator.store.store import Store
 from schemas.message import MessageId
 from schemas.room import RoomId
-from schemas.rule import Rule
+from schemas.rule import Rule, RuleVersion
 from tests.contract.test_replay import replay
 from tests.unit.making import NOW, UNMATCHED, frame, later, rule
 
@@ -76,6 +76,19 @@ class Meanwhile:
             raise self._failure
 
 
+class Interrupted(RuleSet):
+    """Rules that judge as others do, while something else is begun."""
+
+    def __init__(self, revision: int, versions: Sequence[RuleVersion], job: Meanwhile) -> None:
+        super().__init__(revision, versions, UNMATCHED)
+        self._job = job
+
+    def judge(self, facts: Facts) -> Verdict:
+        verdict = super().judge(facts)
+        self._job.begin()
+        return verdict
+
+
 @contextmanager
 def after_statement(store: Store, beginning: str, job: Callable[[], object]) -> Iterator[None]:
     """Do the job right after the first statement of this store with this beginning."""
@@ -104,18 +117,11 @@ def judge(
 ) -> Judged:
     """Judge what comes up; `meanwhile` is done when the first message was judged, and nothing was written."""
     revision, versions = store.rules.in_force()
-    rules = RuleSet(revision, versions, UNMATCHED)
-    job = None if meanwhile is None else Meanwhile(meanwhile)
-
-    def verdict(facts: Facts) -> Verdict:
-        found = rules.judge(facts)
-        if job is not None:
-            job.begin()
-        return found
-
-    judged = store.dispatches.judge(verdict, revision=revision, now=now, limit=limit, run_flags=rules.needs_run_flags)
-    if job is not None:
-        job.end()
+    if meanwhile is None:
+        return store.dispatches.judge(RuleSet(revision, versions, UNMATCHED), now=now, limit=limit)
+    job = Meanwhile(meanwhile)
+    judged = store.dispatches.judge(Interrupted(revision, versions, job), now=now, limit=limit)
+    job.end()
     return judged
 
 

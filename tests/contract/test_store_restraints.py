@@ -45,7 +45,7 @@ def many(prefix: str, count: int) -> list[str]:
 def judge(store: Store, limit: int = 1000) -> Judged:
     revision, versions = store.rules.in_force()
     judging = RuleSet(revision, versions, UNMATCHED)
-    return store.dispatches.judge(judging.judge, revision=revision, now=NOW, limit=limit)
+    return store.dispatches.judge(judging, now=NOW, limit=limit)
 
 
 def judge_all(store: Store, limit: int) -> None:

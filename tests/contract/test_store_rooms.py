@@ -49,7 +49,7 @@ def apply(store: Store, *rules: Rule) -> None:
 def judge(store: Store, *, now: datetime = NOW, limit: int = 100) -> Judged:
     revision, versions = store.rules.in_force()
     judging = RuleSet(revision, versions, UNMATCHED)
-    return store.dispatches.judge(judging.judge, revision=revision, now=now, limit=limit)
+    return store.dispatches.judge(judging, now=now, limit=limit)
 
 
 def started(store: Store, of: str = "both") -> Sequence[str]:

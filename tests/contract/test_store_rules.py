@@ -320,7 +320,7 @@ def test_what_a_rule_has_begun_goes_on_without_it(store: Store) -> None:
     store.messages.take_in(frames, origin="broker", now=NOW)
     apply(store, rule("a"), rule("b", "X-0"))
     judging = RuleSet(1, store.rules.in_force()[1], UNMATCHED)
-    store.dispatches.judge(judging.judge, revision=1, now=NOW, limit=100)
+    store.dispatches.judge(judging, now=NOW, limit=100)
     mine = [each.id for each in reversed(store.dispatches.list()) if each.rule == "a"]
     failing, running = store.dispatches.claim(owner="w", limit=2, lease=timedelta(seconds=9), now=NOW, only=mine[:2])
     broke = Next(DispatchState.FAILED, AttemptOutcome.GIVE_UP, "broke")

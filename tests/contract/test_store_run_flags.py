@@ -21,7 +21,7 @@ def judge(store: Store) -> dict[str, int]:
     """Judge what comes up, and say how many messages stand where."""
     revision, versions = store.rules.in_force()
     rules = RuleSet(revision, versions, UNMATCHED)
-    store.dispatches.judge(rules.judge, revision=revision, now=NOW, limit=100, run_flags=rules.needs_run_flags)
+    store.dispatches.judge(rules, now=NOW, limit=100)
     return store.counts().messages
 
 

@@ -35,7 +35,7 @@ def judge(store: Store, *rules: Rule) -> None:
     store.rules.apply(rules, prune=True, who="test", now=NOW)
     revision, versions = store.rules.in_force()
     judging = RuleSet(revision, versions, UNMATCHED)
-    store.dispatches.judge(judging.judge, revision=revision, now=NOW, limit=1000)
+    store.dispatches.judge(judging, now=NOW, limit=1000)
 
 
 def carry_out(store: Store) -> None:

@@ -39,7 +39,7 @@ def full(store: Store) -> Store:
         [rule("raw", "SPHENIX.*"), rule("other", description="ü [/b]")], prune=False, who="test", now=NOW
     ).revision
     judging = RuleSet(revision, store.rules.in_force()[1], UNMATCHED)
-    store.dispatches.judge(judging.judge, revision=revision, now=NOW, limit=1)
+    store.dispatches.judge(judging, now=NOW, limit=1)
     (one,) = store.dispatches.claim(owner="w", limit=1, lease=timedelta(seconds=15), now=NOW)
     broke = Next(DispatchState.FAILED, AttemptOutcome.GIVE_UP, "broke [bold]x")
     trace = Trace(64, "out [/x]\n", "err")
@@ -418,7 +418,7 @@ def test_messages_go_from_one_home_to_another_as_they_stand(
     store.messages.take_in(life[:1], origin="broker", now=NOW)
     store.rules.apply([rule("all")], prune=False, who="test", now=NOW)
     judging = RuleSet(1, store.rules.in_force()[1], UNMATCHED)
-    store.dispatches.judge(judging.judge, revision=1, now=NOW, limit=100)
+    store.dispatches.judge(judging, now=NOW, limit=100)
     store.messages.take_in(life[1:], origin="broker", now=NOW)
     other = tmp_path / "other"
     other.mkdir()
@@ -510,7 +510,7 @@ def test_a_call_picks_up_what_a_killed_one_left_half_done(muleteer: Muleteer, ho
     store = Store.open(f"sqlite:///{home / 'muleteer.db'}")
     revision, versions = store.rules.in_force()
     rules = RuleSet(revision, versions, UNMATCHED)
-    store.dispatches.judge(rules.judge, revision=revision, now=NOW, limit=10)
+    store.dispatches.judge(rules, now=NOW, limit=10)
     store.dispatches.claim(owner="killed", limit=1, lease=timedelta(seconds=15), now=NOW)
     store.close()
 

@@ -19,7 +19,7 @@ Muleteer = Callable[..., Any]
 def judged(store: Store) -> None:
     revision, versions = store.rules.in_force()
     judging = RuleSet(revision, versions, UNMATCHED)
-    store.dispatches.judge(judging.judge, revision=revision, now=NOW, limit=100, payloads=True)
+    store.dispatches.judge(judging, now=NOW, limit=100)
 
 
 def answers(value: Any) -> list[tuple[str, str]]:

@@ -31,7 +31,7 @@ def live(store: Store) -> Store:
     frames = [frame(name=f"X-{number}") for number in range(3)]
     store.messages.take_in(frames, origin="broker", now=NOW)
     judging = RuleSet(1, store.rules.in_force()[1], UNMATCHED)
-    store.dispatches.judge(judging.judge, revision=1, now=NOW, limit=100)
+    store.dispatches.judge(judging, now=NOW, limit=100)
     return store
 
 

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from sqlalchemy import update
+
+from orchestrator.store.facts import Answer
 from orchestrator.store.store import Store
+from orchestrator.store.tables import facts
+from schemas.message import MessageId
 from tests.unit.cli.conftest import Muleteer
 from tests.unit.making import NOW, frame, rule
 
@@ -45,6 +50,21 @@ def test_what_is_stopped_is_carried_out_once_and_then_as_ever(muleteer: Muleteer
     assert ready == {("everything", ""): 1, ("group", "reco"): 1, ("rule", "a"): 0, ("rule", "b"): 1}
     assert started.out.startswith("rule a goes on; cli:")
     assert store.suspensions.all() == []
+
+
+def test_once_passes_over_what_cannot_be_judged(muleteer: Muleteer, store: Store) -> None:
+    """Damaged facts of one message: it stays pending with the reason, and the others are carried out."""
+    apply(store)
+    arrive(store, "b-1", "b-2", "b-3")
+    store.facts.answer({MessageId(2): Answer({})}, now=NOW)
+    with store.database.write() as connection:
+        connection.execute(update(facts).values(document="{"))
+
+    once = muleteer("dispatch", "once")
+
+    assert (once.code, once.out.splitlines()[0]) == (0, "3 messages judged: 2 dispatched, 0 dropped, 1 still pending")
+    assert store.counts().dispatches == {"done": 2}
+    assert "cannot be judged" in str(store.messages.get(MessageId(2)).reason)
 
 
 def test_the_status_says_why_nothing_is_started(muleteer: Muleteer, store: Store) -> None:
