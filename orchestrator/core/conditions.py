@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from fnmatch import translate
+from operator import ge, gt, le, lt
 from typing import Any, Final
 
 _COMPARISON: Final = re.compile(r"(>=|<=|!=|>|<|=)\s*(.+)")
@@ -22,6 +23,10 @@ _UNITS: Final = {
 
 #: Whole numbers of so many digits are kept digit by digit; longer ones are no counts of anything.
 _EXACT: Final = 30
+
+# made once: a union written where it is asked for is made anew each time
+_NUMBERS: Final = (int, float)
+_SEVERAL: Final = (list, tuple)
 
 Item = bool | int | float | str
 Test = Callable[[Any], bool]
@@ -51,10 +56,16 @@ class Condition:
         """
         if value is None:
             return False
-        values = value if isinstance(value, list | tuple) else (value,)
-        if any(test(each) for test in self._unwanted for each in values):
-            return False
-        return not self._wanted or any(test(each) for test in self._wanted for each in values)
+        values = value if isinstance(value, _SEVERAL) else (value,)
+        for test in self._unwanted:
+            for each in values:
+                if test(each):
+                    return False
+        for test in self._wanted:
+            for each in values:
+                if test(each):
+                    return True
+        return not self._wanted
 
 
 def _test(item: Item) -> Test:
@@ -74,13 +85,8 @@ def _comparison(sign: str, operand: str) -> Test:
         same = _equals(operand)
         return same if sign == "=" else lambda value: not same(value)
     read, wanted = _operand(operand)
-    compare: dict[str, Callable[[Any], bool]] = {
-        ">": lambda found: found > wanted,
-        ">=": lambda found: found >= wanted,
-        "<": lambda found: found < wanted,
-        "<=": lambda found: found <= wanted,
-    }
-    return lambda value: (found := read(value)) is not None and compare[sign](found)
+    compare = {">": gt, ">=": ge, "<": lt, "<=": le}[sign]
+    return lambda value: (found := read(value)) is not None and compare(found, wanted)
 
 
 def _range(item: str) -> Test:
@@ -144,10 +150,8 @@ def read_number(text: str) -> float | int | None:
 
 
 def _number(value: Any) -> float | int | None:
-    if isinstance(value, bool):
-        return None
-    if isinstance(value, int | float):
-        return value
+    if isinstance(value, _NUMBERS):
+        return None if isinstance(value, bool) else value
     return read_number(value.strip()) if isinstance(value, str) else None
 
 

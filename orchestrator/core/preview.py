@@ -31,6 +31,9 @@ from schemas.rule import Rule, RuleVersion, RuleVersionId
 #: Tells who has some unique keys: message, rule and dispatch, by key.
 Holders = Callable[[Collection[str]], Mapping[str, tuple[int, str, int]]]
 
+#: A unique key, the message of this history that had it first, and who has it in the store.
+_Taken = tuple[str, int | None, tuple[int, str, int] | None]
+
 _LAUNCH: Final = "launch"
 
 
@@ -76,17 +79,18 @@ class Tally:
 
     def __init__(self, examples: int) -> None:
         self.count = 0
-        self._newest: deque[tuple[Row, Sequence[str], Sequence[str], str]] = deque(maxlen=examples)
+        self._newest: deque[tuple[Row, Sequence[str], Sequence[str], _Taken | None]] = deque(maxlen=examples)
 
-    def add(self, row: Row, before: Sequence[str], after: Sequence[str], note: str = "") -> None:
+    def add(self, row: Row, before: Sequence[str], after: Sequence[str], taken: _Taken | None = None) -> None:
+        """`taken` is put into words for what is kept in the end."""
         self.count += 1
-        self._newest.append((row, before, after, note))
+        self._newest.append((row, before, after, taken))
 
     @property
     def examples(self) -> list[Example]:
         return [
-            Example(row[0], row[1], Did(row[2] or "", row[3] or ""), before, after, note)
-            for row, before, after, note in self._newest
+            Example(row[0], row[1], Did(row[2] or "", row[3] or ""), before, after, _said(taken))
+            for row, before, after, taken in self._newest
         ]
 
 
@@ -124,7 +128,7 @@ class Preview:
 
     def look(self, page: Page, holders: Holders) -> None:
         """Ask about one page of history."""
-        wanted: list[_Wanted] = []
+        wanted: list[tuple[Row, Candidate, str | None]] = []
         for row in page.rows:
             outcome = self._asking.ask(row, page)
             if outcome is None:
@@ -133,7 +137,7 @@ class Preview:
             if outcome.differs:
                 self._compare(row, outcome, page)
             if outcome.restrained:
-                wanted += [_Wanted(row, candidate, candidate.key) for candidate in outcome.matching]
+                wanted += [(row, candidate, candidate.key) for candidate in outcome.matching]
             else:
                 outcome.hours[_hour(row[4])] += 1
         self._start(wanted, holders)
@@ -155,7 +159,7 @@ class Preview:
         if not +counts:
             return 0, "", 0.0
         (peak_hour, peak), *_ = counts.most_common(1)
-        first, last = (datetime.strptime(hour, "%Y-%m-%d %H") for hour in (min(+counts), max(+counts)))  # noqa: DTZ007
+        first, last = (datetime.fromisoformat(f"{hour}:00+00:00") for hour in (min(+counts), max(+counts)))
         return peak, f"{peak_hour}:00", counts.total() / ((last - first).total_seconds() / 3600 + 1)
 
     def _totals(self) -> tuple[Sequence[RuleChange], tuple[Counter[str], Counter[str]]]:
@@ -180,12 +184,12 @@ class Preview:
             tally = self.newly if outcome.after else self.no_longer
         tally.add(row, outcome.before, outcome.after)
 
-    def _start(self, wanted: Sequence[_Wanted], holders: Holders) -> None:
+    def _start(self, wanted: Sequence[tuple[Row, Candidate, str | None]], holders: Holders) -> None:
         """What of the matches would be carried out: each in its turn, after the prescale and the unique keys."""
-        keys = {each.key for each in wanted if each.key is not None and each.candidate.join is None}
+        keys = {key for _, candidate, key in wanted if key is not None and candidate.join is None}
         taken = holders(keys) if keys else {}
         for row, candidate, key in wanted:
-            side, change = candidate.side, candidate.change
+            side, change, who = candidate.side, candidate.change, row[0]
             assert change is not None, "only rules that differ are counted"
             if candidate.join is not None:
                 slot = candidate.slot or 0
@@ -197,29 +201,23 @@ class Preview:
                 if (self._counts[side][candidate.name] - 1) % candidate.prescale:
                     change.prescaled[side] += 1
                     continue
-            if key is not None and (first := self._taken(row[0], candidate, key, taken)) is not None:
-                change.refused[side] += 1
-                if side == AFTER:
-                    self.refused.add(row, [], [candidate.name], f"the key {key!r} is taken by {first}")
-                continue
+            if key is not None:
+                first, holder = self._seen[side].first(key, who), taken.get(key)
+                if first is not None if holder is None else holder[:2] != (who, candidate.name):
+                    change.refused[side] += 1
+                    if side == AFTER:
+                        self.refused.add(row, [], [candidate.name], (key, first, holder))
+                    continue
             change.started[side] += candidate.weight
             self._hours[side][_hour(row[4])] += candidate.weight
 
-    def _taken(
-        self, message_id: int, candidate: Candidate, key: str, taken: Mapping[str, tuple[int, str, int]]
-    ) -> str | None:
-        """Who has the key, in words; None: it is for this match to take."""
-        holder = taken.get(key)
-        first = self._seen[candidate.side].first(key, message_id)
-        if holder is not None:
-            return None if holder[:2] == (message_id, candidate.name) else f"dispatch {holder[2]}"
-        return f"message {first}" if first is not None else None
 
-
-class _Wanted(NamedTuple):
-    row: Row
-    candidate: Candidate
-    key: str | None
+def _said(taken: _Taken | None) -> str:
+    """Who has the key, in words."""
+    if taken is None:
+        return ""
+    key, first, holder = taken
+    return f"the key {key!r} is taken by " + (f"message {first}" if holder is None else f"dispatch {holder[2]}")
 
 
 def _rule(versions: Mapping[str, RuleVersion], name: str) -> Rule | None:

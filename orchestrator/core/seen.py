@@ -15,35 +15,34 @@ class Seen:
         self._make(1024)
 
     def _make(self, size: int) -> None:
+        """Room for half as many; `size` is a power of two."""
         self._digests, self._firsts = array("Q", bytes(8 * size)), array("Q", bytes(8 * size))
 
     def first(self, key: str, who: int) -> int | None:
         """Who had the key first; None if nobody had, and then it is theirs. `who` is above 0."""
-        if 2 * self._used >= len(self._digests):
-            self._grow()
-        digest = hash(key) & 0xFFFF_FFFF_FFFF_FFFF
-        place = self._place(digest)
-        if self._firsts[place]:
-            return self._firsts[place]
-        self._digests[place], self._firsts[place] = digest, who
-        self._used += 1
-        return None
+        return self._first(hash(key) & 0xFFFF_FFFF_FFFF_FFFF, who)
 
-    def _place(self, digest: int) -> int:
-        """Where the digest is, or where it is to be."""
-        size = len(self._digests)
-        place = digest % size
-        while self._firsts[place] and self._digests[place] != digest:
-            place = (place + 1) % size
-        return place
+    def _first(self, digest: int, who: int) -> int | None:
+        digests, firsts = self._digests, self._firsts
+        last = len(digests) - 1
+        place = digest & last
+        while first := firsts[place]:
+            if digests[place] == digest:
+                return first
+            place = place + 1 & last
+        digests[place], firsts[place] = digest, who
+        self._used += 1
+        if 2 * self._used > last:
+            self._grow()
+        return None
 
     def _grow(self) -> None:
         digests, firsts = self._digests, self._firsts
         self._make(2 * len(digests))
+        self._used = 0
         for digest, first in zip(digests, firsts, strict=True):
             if first:
-                place = self._place(digest)
-                self._digests[place], self._firsts[place] = digest, first
+                self._first(digest, first)
 
 
 class Rooms:

@@ -6,7 +6,8 @@ A template reaches no attribute and no index of a value, and what is filled in i
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from string import Formatter
 from typing import Any
 
@@ -33,7 +34,7 @@ def fields(template: str) -> frozenset[str]:
 
 def fields_within(value: Any) -> frozenset[str]:
     """The names that every template within a nested value asks for."""
-    return frozenset().union(*(fields(text) for text in _texts(value)))
+    return frozenset().union(*(fields(text) for text in texts_within(value)))
 
 
 def fill(template: str, values: Mapping[str, str]) -> str:
@@ -43,8 +44,10 @@ def fill(template: str, values: Mapping[str, str]) -> str:
         TemplateError: if a value is missing, or a format such as `08d` asks for a number and there is none.
     """
     return "".join(
-        literal + ("" if name is None else _format(template, name, spec, values))
-        for literal, name, spec in _parts(template)
+        [
+            literal if name is None else literal + _format(template, name, spec, values)
+            for literal, name, spec in _parts(template)
+        ]
     )
 
 
@@ -59,7 +62,10 @@ def fill_within(value: Any, values: Mapping[str, str]) -> Any:
     return value
 
 
-def _parts(template: str) -> Iterator[tuple[str, str | None, str]]:
+# there are few templates, and each is filled in for every message that matches
+@lru_cache(maxsize=4096)
+def _parts(template: str) -> Sequence[tuple[str, str | None, str]]:
+    parts: list[tuple[str, str | None, str]] = []
     try:
         for literal, name, spec, conversion in _FORMATTER.parse(template):
             if name is not None and (not name.isidentifier() or conversion):
@@ -68,17 +74,20 @@ def _parts(template: str) -> Iterator[tuple[str, str | None, str]]:
                 raise TemplateError(f"{template!r}: a format may not hold another template")
             if any(int(width) > _WIDEST for width in _NUMBER.findall(spec or "")):
                 raise TemplateError(f"{template!r}: a format may ask for {_WIDEST} characters at most")
-            yield literal, name, spec or ""
+            parts.append((literal, name, spec or ""))
     except TemplateError:
         raise
     except ValueError as error:
         raise TemplateError(f"{template!r}: {str(error).lower()}; write {{{{ and }}}} for real braces") from None
+    return parts
 
 
 def _format(template: str, name: str, spec: str, values: Mapping[str, str]) -> str:
     if name not in values:
         raise TemplateError(f"{template!r}: there is no value {name!r}; there are: {', '.join(sorted(values))}")
     value: str | int = values[name]
+    if not spec:
+        return str(value)
     if spec.endswith("d"):
         try:
             value = int(value)
@@ -90,12 +99,13 @@ def _format(template: str, name: str, spec: str, values: Mapping[str, str]) -> s
         raise TemplateError(f"{template!r}: {name} cannot be written as :{spec} ({error})") from None
 
 
-def _texts(value: Any) -> Iterator[str]:
+def texts_within(value: Any) -> Iterator[str]:
+    """Every text of a nested value."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping):
         for item in value.values():
-            yield from _texts(item)
+            yield from texts_within(item)
     elif isinstance(value, list | tuple):
         for item in value:
-            yield from _texts(item)
+            yield from texts_within(item)

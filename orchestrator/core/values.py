@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from string import Formatter
-from typing import Any, Final
+from typing import Final
 
 from orchestrator.core.clauses import METADATA_PREFIX, Facts, run_of
 from orchestrator.core.message import storable
@@ -17,39 +17,47 @@ from schemas.rule import Rule, RunValue
 #: The store keeps no longer keys.
 _LONGEST_KEY: Final = 400
 
+#: What is known of a message, by its name in a template. What is not known is an empty text.
+_OF_MESSAGE: Final[Mapping[str, Callable[[Message], str]]] = {
+    "event": lambda message: message.event_type or "",
+    "scope": lambda message: message.scope or "",
+    "name": lambda message: message.name or "",
+    "did": lambda message: str(message.did) if message.did else "",
+    "created_at": lambda message: at.isoformat() if (at := message.created_at) else "",
+    "message_id": lambda message: str(message.id),
+    "generation": lambda message: str(message.generation or ""),
+    "account": lambda message: message.account or "",
+    "bytes": lambda message: _number(message.bytes),
+    "length": lambda message: _number(message.length),
+    "events": lambda message: _number(message.events),
+}
+
 #: The names that every template of a rule may use, beside the groups of its pattern and its own values.
-MESSAGE_VARIABLES: Final = frozenset(
-    {"event", "scope", "name", "did", "created_at", "message_id", "generation", "account", "bytes", "length", "events"}
-)
+MESSAGE_VARIABLES: Final = frozenset(_OF_MESSAGE)
 
 _FORMATTER: Final = Formatter()
 
 
-def variables(message: Message, captured: Mapping[str, str]) -> dict[str, str]:
-    """What is known of the message, and the captured groups over it. What is not known is an empty text."""
-    return {
-        "event": message.event_type or "",
-        "scope": message.scope or "",
-        "name": message.name or "",
-        "did": str(message.did) if message.did else "",
-        "created_at": message.created_at.isoformat() if message.created_at else "",
-        "message_id": str(message.id),
-        "generation": str(message.generation or ""),
-        "account": message.account or "",
-        "bytes": _number(message.bytes),
-        "length": _number(message.length),
-        "events": _number(message.events),
-        **captured,
-    }
+def variables(
+    message: Message, captured: Mapping[str, str], wanted: Iterable[str] = MESSAGE_VARIABLES
+) -> dict[str, str]:
+    """What is known of the message, as far as it is wanted, and the captured groups over it."""
+    values = {name: _OF_MESSAGE[name](message) for name in wanted}
+    values.update(captured)
+    return values
 
 
-def values_of(rule: Rule, facts: Facts, captured: Mapping[str, str]) -> dict[str, str]:
+def values_of(
+    rule: Rule, facts: Facts, captured: Mapping[str, str], wanted: Iterable[str] = MESSAGE_VARIABLES
+) -> dict[str, str]:
     """All values for the templates of a rule that matched; its own ones in the order in which they are written.
+
+    `wanted` says which variables of the message any of them asks for, if not all are to be made.
 
     Raises:
         TemplateError: a value cannot be filled in, or no range of it holds this run.
     """
-    values = variables(facts.message, captured)
+    values = variables(facts.message, captured, wanted)
     run = run_of(facts, captured)
     if isinstance(run, int):
         values.setdefault("run", str(run))
@@ -83,25 +91,19 @@ def _at_run(name: str, ranges: Sequence[RunValue], run: int | None) -> str:
     raise TemplateError(f"values.{name} has no value for run {run}")
 
 
-def always_fills(rule: Rule, pattern: Pattern) -> bool:
-    """Whether every template of the rule can be filled in, whatever it matches: no format, no range of runs."""
+def values_always_fill(rule: Rule, pattern: Pattern) -> bool:
+    """Whether the rule's own values can be filled in, whatever it matches: no format, no range of runs."""
     known = MESSAGE_VARIABLES | set(pattern.groups)
     for name, value in rule.values.items():
-        if not isinstance(value, str) or not _plain(value, known):
+        if not isinstance(value, str) or not always_fills(value, known):
             return False
         known |= {name}
-    return all(_plain(text, known) for text in (rule.unique or "", *(action.options for action in rule.actions)))
+    return True
 
 
-def _plain(templates: Any, known: Set[str]) -> bool:
+def always_fills(template: str, known: Set[str]) -> bool:
     """Whether all names are known, and none has a format."""
-    if isinstance(templates, Mapping):
-        return all(_plain(item, known) for item in templates.values())
-    if isinstance(templates, list | tuple):
-        return all(_plain(item, known) for item in templates)
-    return not isinstance(templates, str) or all(
-        name is None or (name in known and not spec) for _, name, spec, _ in _FORMATTER.parse(templates)
-    )
+    return all(name is None or (name in known and not spec) for _, name, spec, _ in _FORMATTER.parse(template))
 
 
 def mistakes_in_values(rule: Rule, known: frozenset[str]) -> Iterator[tuple[tuple[int | str, ...], str]]:

@@ -103,7 +103,10 @@ def _explain_errors(app: FastAPI) -> None:
 
     @app.exception_handler(StoreError)
     def _no_store(_: Request, error: StoreError) -> JSONResponse:
-        return answer(_Seen(503, str(error), "nothing was changed; ask again once the store is back"))
+        # where the store is, is nobody's business: `/healthz` asks for no token
+        log.warning("window.store", error=str(error))
+        advice = "nothing was changed; ask again once the store is back, or look at the service's log"
+        return answer(_Seen(503, "the store is not available", advice))
 
     @app.exception_handler(TokenError)
     def _no_tokens(_: Request, error: TokenError) -> JSONResponse:

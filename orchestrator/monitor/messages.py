@@ -20,7 +20,7 @@ router = APIRouter(prefix="/api/v1/messages", tags=["messages"], dependencies=[a
 @router.get("")
 def listed(
     window: Asked,
-    state: Annotated[list[MessageState], Query()] = [],  # noqa: B006  # FastAPI's way; never changed
+    state: Annotated[tuple[MessageState, ...], Query()] = (),
     event: str | None = None,
     scope: Annotated[str | None, Query(description="`*` and `?` match")] = None,
     name: Annotated[str | None, Query(description="`*` and `?` match")] = None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 
@@ -32,7 +32,7 @@ def status(window: Asked) -> Counts:
 @router.get("/dispatches")
 def dispatches(
     window: Asked,
-    state: list[DispatchState] = Query(default=[]),  # noqa: B008  # FastAPI's way
+    state: Annotated[tuple[DispatchState, ...], Query()] = (),
     rule: str | None = None,
     limit: Limit = 50,
     before: Before = None,
@@ -55,7 +55,7 @@ def dispatch(window: Asked, id_: Id) -> dict[str, Any]:
 @router.get("/launches")
 def launches(
     window: Asked,
-    state: list[LaunchState] = Query(default=[]),  # noqa: B008  # FastAPI's way
+    state: Annotated[tuple[LaunchState, ...], Query()] = (),
     limit: Limit = 50,
     before: Before = None,
 ) -> list[Launch]:

@@ -8,13 +8,27 @@ from datetime import datetime
 from functools import partial
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, CursorResult, Select, and_, false, or_, select
+from pydantic_core import from_json
+from sqlalchemy import (
+    ARRAY,
+    ColumnElement,
+    Connection,
+    CursorResult,
+    Select,
+    Text,
+    and_,
+    any_,
+    cast,
+    false,
+    func,
+    or_,
+    select,
+)
 
 from orchestrator.core.clauses import Facts
 from orchestrator.core.past import PAST_FIELDS, Interest, Later, Page, past_maker
 from orchestrator.store.engine import Database
 from orchestrator.store.facts import FactState, known_facts
-from orchestrator.store.intake import chunks
 from orchestrator.store.messages import message_of, payload_of, shown_columns
 from orchestrator.store.port import NotFound
 from orchestrator.store.rule_history import read_version
@@ -72,7 +86,7 @@ class MessageHistory:
                 known = _catalog_answers(connection, rows[0][0], rows[-1][0])
                 flags = flags_of_runs(connection)
             last = rows[-1][0]
-            yield Page(rows, partial(_facts, make, known, flags, payloads))
+            yield Page(rows, partial(_facts_with_payload if payloads else _facts, make, known, flags))
 
     def _query(
         self,
@@ -118,10 +132,15 @@ class MessageHistory:
         """Who has these unique keys; those that nobody has are left out."""
         found: dict[str, Holder] = {}
         with self._database.read() as connection:
-            for chunk in chunks(sorted(keys)):
-                for row in connection.execute(select(guards).where(guards.c.key.in_(chunk))).mappings():
-                    found[row["key"]] = Holder(row["message_id"], row["rule"], DispatchId(row["dispatch_id"]))
+            for row in connection.execute(select(guards).where(self._one_of(list(keys)))).mappings():
+                found[row["key"]] = Holder(row["message_id"], row["rule"], DispatchId(row["dispatch_id"]))
         return found
+
+    def _one_of(self, keys: Sequence[str]) -> ColumnElement[bool]:
+        """A key is one of these; all in one parameter, since thousands take longer to write down than to look up."""
+        if self._database.is_sqlite:
+            return guards.c.key.in_(select(func.json_each(json.dumps(keys)).table_valued("value").c.value))
+        return guards.c.key == any_(cast(keys, ARRAY(Text)))
 
     def counted(self, message_id: MessageId) -> list[Numbered]:
         """What the prescales have counted of this message."""
@@ -159,16 +178,27 @@ def _facts(
     make: Callable[[Sequence[Any]], Any],
     known: Mapping[int, Mapping[str, Any]],
     flags: Mapping[int, Sequence[str]],
-    payloads: bool,
     row: tuple[Any, ...],
 ) -> Facts:
-    if payloads:
-        return Facts(make(row[:-1]), Later(partial(_payload, row[-1])), known.get(row[0]), flags)
     return Facts(make(row), _NOTHING, known.get(row[0]), flags)
 
 
+def _facts_with_payload(
+    make: Callable[[Sequence[Any]], Any],
+    known: Mapping[int, Mapping[str, Any]],
+    flags: Mapping[int, Sequence[str]],
+    row: tuple[Any, ...],
+) -> Facts:
+    return Facts(make(row[:-1]), Later(partial(_payload, row[-1])), known.get(row[0]), flags)
+
+
 def _payload(body: Any) -> Mapping[str, Any]:
-    return payload_of(bytes(body))
+    """What the event carries. What has an event was found readable when it came, so that little is left to check."""
+    try:
+        payload = from_json(body)["payload"]
+    except (ValueError, TypeError, KeyError):
+        return payload_of(bytes(body))
+    return payload if isinstance(payload, dict) else {}
 
 
 def _catalog_answers(connection: Connection, first: int, last: int) -> dict[int, Mapping[str, Any]]:

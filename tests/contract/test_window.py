@@ -17,11 +17,13 @@ from orchestrator.dispatch.actors import installed
 from orchestrator.dispatch.rules import mistakes_of
 from orchestrator.monitor.access import Tokens
 from orchestrator.monitor.app import build
+from orchestrator.store import schema
+from orchestrator.store.engine import Database
 from orchestrator.store.intake import Arrival
-from orchestrator.store.port import StoreUnavailable
 from orchestrator.store.store import Store
 from schemas.rule import Rule
 from tests.contract.test_store_dispatches import claim, judge, messages
+from tests.services.postgres import Postgres
 from tests.unit.making import NOW, frame, rule
 
 RULE = {"name": "raw", "pattern": "DS-.*", "actions": [{"run": {"command": ["true"]}}]}
@@ -45,6 +47,12 @@ def tokens(tmp_path: Path) -> Tokens:
 @pytest.fixture
 def stranger(store: Store, tokens: Tokens, tmp_path: Path) -> Iterator[TestClient]:
     """A client without a token."""
+    with asking(store, tokens, tmp_path) as client:
+        yield client
+
+
+def asking(store: Store, tokens: Tokens, tmp_path: Path) -> TestClient:
+    """A client without a token, of a service for this store."""
 
     def mistakes(rule: Rule) -> Iterator[Mistake]:
         return mistakes_of(rule, installed(), Tools(tmp_path, _Nothing(), lambda: False))
@@ -53,8 +61,7 @@ def stranger(store: Store, tokens: Tokens, tmp_path: Path) -> Iterator[TestClien
         """As if whatever is called `round` started itself."""
         return [Cycle(("round", "round"), "x:y", True) for rule in coming if rule.name == "round" and rule.enabled]
 
-    with TestClient(build(store, tokens, mistakes, going_round, lambda: NOW), base_url="http://localhost") as client:
-        yield client
+    return TestClient(build(store, tokens, mistakes, going_round, lambda: NOW), base_url="http://localhost")
 
 
 @pytest.fixture
@@ -310,14 +317,34 @@ def test_a_message_is_shown_whole(client: TestClient, store: Store) -> None:
     assert client.get("/api/v1/status").json()["messages"] == {"dispatched": 1}
 
 
-def test_a_store_that_is_away_is_a_sentence(client: TestClient, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """503, and nothing about the program's insides."""
+def test_a_store_that_is_away_is_a_sentence(own_postgres: Postgres, tokens: Tokens, tmp_path: Path) -> None:
+    """503 to whoever looks or changes, and nothing about the program's insides; once it is back, all goes on."""
+    url = own_postgres.create_database("window")
+    database = Database(url)
+    schema.upgrade(database)
+    database.close()
+    store = Store.open(url)
+    messages(store)
+    pause = {"kind": "everything", "reason": "cooling"}
+    with asking(store, tokens, tmp_path) as client:
+        client.headers["Authorization"] = f"Bearer {tokens.add('anna')}"
+        assert client.get("/healthz").status_code == 200
 
-    def away() -> None:
-        raise StoreUnavailable("the store is not available: gone")
+        own_postgres.stop()
+        answers = [
+            client.get("/healthz"),
+            client.get("/api/v1/messages"),
+            client.get("/api/v1/messages/1"),
+            client.post("/api/v1/suspensions", json=pause),
+        ]
+        own_postgres.start()
+        after = client.get("/api/v1/suspensions")
 
-    monkeypatch.setattr(type(store.rules), "revision", lambda _: away())
-
-    answer = client.get("/healthz")
-
-    assert (answer.status_code, answer.json()["error"]) == (503, "the store is not available: gone")
+    store.close()
+    assert {answer.status_code for answer in answers} == {503}
+    for answer in answers:
+        seen = answer.json()
+        assert seen["error"] == "the store is not available"
+        assert seen["next"].startswith("nothing was changed; ask again once the store is back")
+        assert not any(word in answer.text for word in ("psycopg", "127.0.0.1", own_postgres.user))
+    assert (after.status_code, after.json()) == (200, [])

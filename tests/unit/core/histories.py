@@ -27,7 +27,7 @@ _WHERE: Sequence[Mapping[str, Any]] = (
     *({"account": "prod", "bytes": "!0"}, {"created_at": ">= 2026-11-22T02:00"}, {"run_flags": "QA"}),
 )
 
-_UNIQUE = (None, None, "{run}", "{scope}/{name}", "{run:04d}", "{kind}", "all", "{metadata_project}")
+_UNIQUE = (None, None, "{run}", "{scope}/{name}", "{run:04d}", "{kind}", "{rest}", "all", "{metadata_project}")
 
 _VALUES: Sequence[Mapping[str, Any]] = ({}, {}, {"tag": "x{name}"}, {"tag": [{"to": 10, "value": "old"}]})
 

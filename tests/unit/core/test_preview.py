@@ -180,6 +180,18 @@ def test_who_has_a_key_is_said() -> None:
     assert (change.matched, change.started, change.refused) == ([3, 3], [3, 1], [0, 2])
 
 
+def test_a_rule_that_cannot_make_its_key_wants_nothing() -> None:
+    """Also one that is not edited: a message that it would match but for that is newly matched by another."""
+    live = versions([rule("keyed", "DS-(?P<n>.*)", unique="{n}")])
+
+    preview = seen(
+        Preview(live, edited(live, [rule("new", "DS-.*")], prune=False)), [close(1, "DS-"), close(2, "DS-2")]
+    )
+
+    assert [each.message_id for each in preview.newly.examples] == [1]
+    assert [each.message_id for each in preview.otherwise.examples] == [2]
+
+
 def test_launches_are_counted_if_there_are_any() -> None:
     """Of a rule with a launch and a command, the launch counts; of rules with commands alone, each command."""
     launch, run = {"launch": {"workflow": "w"}}, {"run": {"command": ["x"]}}

@@ -6,11 +6,12 @@ from enum import StrEnum
 
 import pytest
 
-from orchestrator.core.states import DISPATCH, LAUNCH, MESSAGE, REPLAY, Table, final, may_follow
+from orchestrator.core.states import DISPATCH, LAUNCH, MESSAGE, REPLAY, ROOM, Table, final, may_follow
 from schemas.dispatch import DispatchState
 from schemas.launch import LaunchState
 from schemas.message import MessageState
 from schemas.replay import ReplayState
+from schemas.room import RoomState
 
 each_table = pytest.mark.parametrize(
     ("table", "states", "first"),
@@ -19,8 +20,9 @@ each_table = pytest.mark.parametrize(
         (DISPATCH, DispatchState, {DispatchState.READY}),
         (LAUNCH, LaunchState, {LaunchState.PREPARED}),
         (REPLAY, ReplayState, {ReplayState.RUNNING}),
+        (ROOM, RoomState, {RoomState.OPEN}),
     ],
-    ids=["message", "dispatch", "launch", "replay"],
+    ids=["message", "dispatch", "launch", "replay", "room"],
 )
 
 
@@ -57,6 +59,8 @@ def test_what_has_ended_stays_ended() -> None:
         LaunchState.FAILED,
         LaunchState.KILLED,
     }
+    assert final(REPLAY) == {ReplayState.DONE}
+    assert final(ROOM) == {RoomState.DISPATCHED, RoomState.DROPPED}
 
 
 def test_a_launch_in_doubt_is_never_simply_sent_again() -> None:

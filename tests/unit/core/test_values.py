@@ -8,8 +8,9 @@ import pytest
 
 from orchestrator.core.clauses import Facts
 from orchestrator.core.patterns import Pattern
-from orchestrator.core.templates import TemplateError, fill, fill_within
-from orchestrator.core.values import always_fills, values_of
+from orchestrator.core.templates import TemplateError, fill, fill_within, texts_within
+from orchestrator.core.values import MESSAGE_VARIABLES, always_fills, values_always_fill, values_of
+from schemas.rule import Rule
 from tests.unit.core.histories import random_history, random_rule
 from tests.unit.making import message, rule
 
@@ -56,13 +57,20 @@ def test_the_run_is_the_patterns_else_the_catalogs() -> None:
         values_of(by_run, Facts(message()), {})
 
 
+def sure(one: Rule, pattern: Pattern) -> bool:
+    """Whether it is told beforehand that all templates of the rule can be filled in."""
+    known = MESSAGE_VARIABLES | set(pattern.groups) | one.values.keys()
+    texts = texts_within([one.unique, *(action.options for action in one.actions)])
+    return values_always_fill(one, pattern) and all(always_fills(text, known) for text in texts)
+
+
 @pytest.mark.parametrize("seed", range(300))
 def test_a_rule_that_always_fills_never_fails(seed: int) -> None:
     """Whatever it matches. So a preview need not fill in the templates of most rules to know that they match."""
     random = Random(seed)
     one = random_rule(random, "one")
     pattern = Pattern(one.pattern, search=one.search)
-    if not always_fills(one, pattern) or one.join is not None:
+    if not sure(one, pattern) or one.join is not None:
         return
     for facts in random_history(random, 30):
         captured = pattern.captures(facts.message.name or "")
@@ -70,6 +78,18 @@ def test_a_rule_that_always_fills_never_fails(seed: int) -> None:
             values = values_of(one, facts, captured)
             fill(one.unique or "", values)
             fill_within([action.options for action in one.actions], values)
+
+
+@pytest.mark.parametrize("seed", range(100))
+def test_what_is_not_wanted_is_not_made(seed: int) -> None:
+    """Whoever says what the templates ask for gets the same values for it, and those alone of the message's."""
+    random = Random(seed)
+    (facts,) = random_history(random, 1)
+    wanted = random.sample(sorted(MESSAGE_VARIABLES), random.randint(0, 11))
+
+    some, all_ = values_of(rule(), facts, {"n": "1"}, wanted), values_of(rule(), facts, {"n": "1"})
+
+    assert some == {name: value for name, value in all_.items() if name in wanted or name not in MESSAGE_VARIABLES}
 
 
 @pytest.mark.parametrize(
@@ -89,4 +109,4 @@ def test_what_may_fail_is_told_from_what_cannot(fields: dict[str, object], alway
     """Formats, ranges of runs, and what only the catalog knows may fail."""
     one = rule("one", "(?P<x>.*)", **fields)
 
-    assert always_fills(one, Pattern(one.pattern)) is always
+    assert sure(one, Pattern(one.pattern)) is always
