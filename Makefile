@@ -23,10 +23,11 @@ install: .venv/.installed ## Install muleteer and what it needs to run into .ven
 
 dev: .venv/.installed-dev ## Install what the tests and linters need as well
 
+# On every core; a process that has run out of tests takes some of another's. Each starts services of its own.
 test: dev ## Run the tests (make test ARGS="-k name tests/unit")
 	@.ci/services
 	@echo "test: pytest $(ARGS)"
-	@$(BIN)/pytest $(ARGS)
+	@$(BIN)/pytest --numprocesses=logical --maxprocesses=8 --dist=worksteal $(ARGS)
 
 check: format lint types imports yaml shell image ## Run every linter (make -k check: all of them, whatever fails)
 

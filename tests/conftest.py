@@ -1,8 +1,9 @@
-"""Real services for the tests that need them, started once for each session."""
+"""Real services for the tests that need them, started once for each session, or for each process of a parallel one."""
 
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
@@ -16,6 +17,12 @@ from tests.services.activemq import ActiveMQ
 from tests.services.postgres import Postgres
 
 _numbers = count(1)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Processes side by side would empty the one database of TEST_POSTGRES_URL for each other."""
+    if os.environ.get("TEST_POSTGRES_URL") and config.getoption("numprocesses", None):
+        raise pytest.UsageError("TEST_POSTGRES_URL names one database, which one process can use at a time: add -n 0")
 
 
 def _demand(missing: str | None) -> None:
@@ -67,34 +74,61 @@ def own_postgres() -> Iterator[Postgres]:
     server.remove()
 
 
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An SQLite file with the schema that the program needs. It is copied, never opened."""
+    file = tmp_path_factory.mktemp("template") / "muleteer.db"
+    _upgrade(f"sqlite:///{file}")
+    return file
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres: Postgres) -> str:
+    """The name of a database with the schema that the program needs. It is copied, never opened."""
+    _upgrade(postgres.create_database("template"))
+    return "template"
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
-def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The URL of an empty database, once of each kind."""
+def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The URL of an empty database, once of each kind. For a test that has `store` too, the schema is in it."""
+    ready = "store" in request.fixturenames
     if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'muleteer.db'}"
-    outside = os.environ.get("TEST_POSTGRES_URL")
-    if outside:
-        return _emptied(outside)
-    server: Postgres = request.getfixturevalue("postgres")
-    return server.create_database(f"test_{next(_numbers)}")
+        file = tmp_path / "muleteer.db"
+        if ready:
+            shutil.copyfile(request.getfixturevalue("sqlite_template"), file)
+        yield f"sqlite:///{file}"
+    elif outside := os.environ.get("TEST_POSTGRES_URL"):
+        _empty(outside)
+        if ready:
+            _upgrade(outside)
+        yield outside
+    else:
+        server: Postgres = request.getfixturevalue("postgres")
+        template: str | None = request.getfixturevalue("postgres_template") if ready else None
+        name = f"test_{next(_numbers)}"
+        yield server.create_database(name, template)
+        server.drop_database(name)
 
 
-def _emptied(url: str) -> str:
-    """A database of somebody else's server: whatever earlier tests left in it is taken out."""
+def _empty(url: str) -> None:
+    """Take whatever earlier tests left out of a database of somebody else's server."""
     database = Database(url)
     with database.write() as connection:
         connection.exec_driver_sql("DROP SCHEMA public CASCADE")
         connection.exec_driver_sql("CREATE SCHEMA public")
     database.close()
-    return url
+
+
+def _upgrade(url: str) -> None:
+    database = Database(url)
+    schema.upgrade(database)
+    database.close()
 
 
 @pytest.fixture
 def store(store_url: str) -> Iterator[Store]:
-    """An empty store, once of each kind."""
-    database = Database(store_url)
-    schema.upgrade(database)
-    database.close()
+    """A store with nothing in it, once of each kind."""
     opened = Store.open(store_url)
     yield opened
     opened.close()

@@ -173,9 +173,9 @@ def broker_settings(broker: ActiveMQ, destination: str) -> dict[str, str]:
     }
 
 
-def apply_rules(store: Store, text: str) -> None:
+def apply_rules(store: Store, text: str, *, prune: bool = False) -> None:
     """Put rules in force as `muleteer rules apply` does, without a process for it."""
-    store.rules.apply(Document(text, "rules.yaml").read(RuleFile).rules, prune=False, who="tests", now=utc_now())
+    store.rules.apply(Document(text, "rules.yaml").read(RuleFile).rules, prune=prune, who="tests", now=utc_now())
 
 
 #: Every close of the scope runs `./act`, and is tried again at once if it fails.

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import pytest
 
+from orchestrator.store.store import Store
+from schemas.dispatch import DispatchState
 from tests.acceptance.home import Home, until
 from tests.unit.making import body
 
@@ -30,6 +32,19 @@ def home(new_home: Callable[[Mapping[str, str]], Home]) -> Home:
     return made
 
 
+@pytest.fixture
+def store(home: Home) -> Iterator[Store]:
+    """The home's store, to see when it is time to ask the command."""
+    opened = Store.open(f"sqlite:///{home.place / 'muleteer.db'}")
+    yield opened
+    opened.close()
+
+
+def done(store: Store) -> list[str]:
+    """The rules that fired, once for each time."""
+    return sorted(each.rule for each in store.dispatches.list(states=[DispatchState.DONE]))
+
+
 def dispatched(home: Home) -> dict[str, list[str]]:
     """The rules that fired, by dataset."""
     names = {each["id"]: each["name"] for each in home.read("messages", "list")}
@@ -39,7 +54,7 @@ def dispatched(home: Home) -> dict[str, list[str]]:
     return {name: sorted(rules) for name, rules in found.items()}
 
 
-def test_what_the_catalog_knows_decides_and_fills_in(home: Home) -> None:
+def test_what_the_catalog_knows_decides_and_fills_in(home: Home, store: Store) -> None:
     """Metadata that people set on a dataset counts when it closes; a dataset without it is not wanted."""
     home.run()
     for name, run in (("RAW", "59642"), ("OLD", "100")):
@@ -48,16 +63,17 @@ def test_what_the_catalog_knows_decides_and_fills_in(home: Home) -> None:
         home.do("catalog", "set-metadata", f"group.x:{name}", "datatype", "raw")
         home.do("catalog", "close", f"group.x:{name}")
 
-    until(lambda: len(dispatched(home)) == 2 and "asks" in dispatched(home)["RAW"], 30, "both rules")
+    until(lambda: done(store) == ["asks", "asks-not", "asks-not"], 30, "both rules")
 
-    until(lambda: home.read("show")["waiting_for_catalog"] == 0, 10, "all answers")
+    until(lambda: store.counts().waiting_for_catalog == 0, 10, "all answers")
+    assert home.read("show")["waiting_for_catalog"] == 0
     assert dispatched(home) == {"RAW": ["asks", "asks-not"], "OLD": ["asks-not"]}
     (asked,) = home.read("dispatches", "list", "--rule", "asks")
     assert asked["options"]["command"] == ["echo", "00059642 2025p000 raw"]
     assert home.read("catalog", "show", "group.x:RAW")["metadata"] == {"datatype": "raw", "run_number": 59642}
 
 
-def test_while_the_catalog_is_away_only_those_wait_that_ask_it(home: Home) -> None:
+def test_while_the_catalog_is_away_only_those_wait_that_ask_it(home: Home, store: Store) -> None:
     """Rules that need nothing of it go on at once; the others wait visibly, and fire when it is back."""
     home.do("catalog", "create", "group.x:RAW")
     home.do("catalog", "set-metadata", "group.x:RAW", "datatype", "raw")
@@ -68,7 +84,7 @@ def test_while_the_catalog_is_away_only_those_wait_that_ask_it(home: Home) -> No
 
     home.do("messages", "inject", "--scope", "group.x", "--name", "RAW")
 
-    until(lambda: dispatched(home) == {"RAW": ["asks-not"]}, 10, "the rule that asks nothing")
+    until(lambda: done(store) == ["asks-not"], 10, "the rule that asks nothing")
     running.await_said("catalog.lost")
     waiting = next(each for each in home.read("messages", "list") if each["name"] == "RAW")
     assert waiting["state"] == "pending"
@@ -78,19 +94,20 @@ def test_while_the_catalog_is_away_only_those_wait_that_ask_it(home: Home) -> No
     assert "1 messages wait for it, first asked" in home.do("show")
     assert not catalog.exists()
     away.rename(catalog)
-    until(lambda: dispatched(home) == {"RAW": ["asks", "asks-not"]}, 40, "the rule that asks")
+    until(lambda: done(store) == ["asks", "asks-not"], 40, "the rule that asks")
+    assert dispatched(home) == {"RAW": ["asks", "asks-not"]}
     running.await_said("catalog.back")
     assert len(running.said("catalog.lost")) == 1
     assert home.read("show")["waiting_for_catalog"] == 0
 
 
-def test_the_catalog_is_asked_again_when_a_person_says_so(home: Home) -> None:
+def test_the_catalog_is_asked_again_when_a_person_says_so(home: Home, store: Store) -> None:
     """Metadata that was set too late counts after `messages refresh`."""
     (home.place / "rules.yaml").write_text(RULES.replace("- name: asks-not", "- name: asks-not\n    enabled: false"))
     home.do("rules", "apply", "rules.yaml")
     home.run("dispatcher", "worker")
     home.do("messages", "inject", "--scope", "group.x", "--name", "LATE")
-    until(lambda: "no such dataset" in (home.read("messages", "list")[0]["reason"] or ""), 20, "the answer")
+    until(lambda: "no such dataset" in (store.messages.list()[0].reason or ""), 20, "the answer")
     home.do("catalog", "create", "group.x:LATE")
     home.do("catalog", "set-metadata", "group.x:LATE", "datatype", "raw")
     home.do("catalog", "set-metadata", "group.x:LATE", "run_number", "60000")
@@ -98,7 +115,8 @@ def test_the_catalog_is_asked_again_when_a_person_says_so(home: Home) -> None:
     said = home.do("messages", "refresh", "--name", "LATE", "--reason", "set too late")
 
     assert "1 of 1 messages: the catalog is asked anew" in said
-    until(lambda: dispatched(home) == {"LATE": ["asks"]}, 20, "the rule that asks")
+    until(lambda: done(store) == ["asks"], 20, "the rule that asks")
+    assert dispatched(home) == {"LATE": ["asks"]}
     home.do("messages", "refresh", "999", expect=4)
     home.do("messages", "refresh", expect=2)
 

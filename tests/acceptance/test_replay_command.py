@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 import signal
 import time
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
 
 import pytest
 
 from orchestrator.store.store import Store
-from tests.acceptance.home import Home, until
+from tests.acceptance.home import Home, apply_rules, until
 from tests.unit.making import NOW, frame
 
+#: So many that a replay takes long enough to be killed in its middle.
 MANY = 6_000
 
 RULES = """
@@ -34,24 +34,22 @@ rules:
 
 @pytest.fixture
 def home(new_home: Callable[[Mapping[str, str]], Home], store: Store, store_url: str) -> Home:
-    """A home with a history, and a rule that is newer than that; once with each kind of database."""
+    """A home with a short history, and a rule that is newer than that; once with each kind of database."""
     made = new_home({"STORE__URL": store_url})
-    for start in range(0, MANY, 1000):
-        frames = [frame(name=f"DS-{run}") for run in range(start, start + 1000)]
-        store.messages.take_in(frames, origin="broker", now=NOW)
+    arrive(store, range(100))
     for text in (RULES, NEW):
-        (made.place / "rules.yaml").write_text(text)
-        made.do("rules", "apply", "rules.yaml", "--prune")
+        apply_rules(store, text, prune=True)
     return made
 
 
-def replays(home: Home) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = home.read("replay", "list")
-    return found
+def arrive(store: Store, runs: Iterable[int]) -> None:
+    """A message for each of these runs."""
+    store.messages.take_in([frame(name=f"DS-{run}") for run in runs], origin="broker", now=NOW)
 
 
 def test_a_replay_that_is_killed_is_resumed_where_it_stood(home: Home, store: Store) -> None:
     """SIGKILL in the middle: nothing is done twice and nothing left out; every dispatch says of which replay it is."""
+    arrive(store, range(100, MANY))
     process = home.start("replay", "start", "--reason", "backfill")
     deadline = time.monotonic() + 60
     while not any(each.position > 0 for each in store.replays.newest()):
@@ -82,23 +80,23 @@ def test_a_dry_run_comes_first_and_the_guards_are_kept(home: Home, store: Store)
     assert (again["written"], again["there"]) == (10, 11)
     assert (then["matched"], then["written"]) == (10, 10)
     assert {each.rule for each in store.dispatches.list(limit=10)} == {"old"}
-    assert [each["id"] for each in replays(home)] == [3, 2, 1]
+    assert [each["id"] for each in home.read("replay", "list")] == [3, 2, 1]
     shown = home.do("replay", "show", "1")
     assert "ten and one" in shown and "runs ['10..19', 30]" in shown
 
 
-def test_a_replay_is_paced_stopped_from_elsewhere_and_by_ctrl_c(home: Home) -> None:
+def test_a_replay_is_paced_stopped_from_elsewhere_and_by_ctrl_c(home: Home, store: Store) -> None:
     """What is written by then stays; it says how to go on."""
     first = home.start("replay", "start", "--pace", "5 per 1h", "--reason", "slowly")
-    until(lambda: (found := replays(home)) != [] and found[0]["written"] == 5, 30, "what the pace allows")
+    until(lambda: [each.written for each in store.replays.newest()] == [5], 30, "what the pace allows")
     home.do("replay", "stop", "1", "--reason", "enough")
     assert first.wait(20) == 1
 
     second = home.start("replay", "resume", "1")
-    until(lambda: replays(home)[0]["state"] == "running", 20, "going on")
+    until(lambda: store.replays.newest()[0].state == "running", 20, "going on")
     assert second.stop(signal.SIGINT) == 1
 
-    (stands,) = replays(home)
+    (stands,) = home.read("replay", "list")
     assert (stands["state"], stands["written"]) == ("stopped", 5)
     assert "muleteer replay resume 1 goes on" in second.output.read_text()
     journal = json.loads(home.do("replay", "show", "1", "--json"))["journal"]
@@ -118,4 +116,4 @@ def test_what_cannot_work_is_refused_before_anything_is_looked_at(home: Home, st
     home.do("replay", "resume", "1", expect=4)
     home.do("replay", "stop", "1", expect=4)
 
-    assert (replays(home), store.dispatches.list()) == ([], [])
+    assert (home.read("replay", "list"), store.dispatches.list()) == ([], [])

@@ -15,14 +15,8 @@ import pytest
 
 from orchestrator.store.store import Store
 from tests.acceptance.home import Home, until
+from tests.services.ports import free_port
 from tests.unit.making import NOW, frame
-
-
-def free_port() -> int:
-    with closing(socket.socket()) as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-    return port
 
 
 class Window:

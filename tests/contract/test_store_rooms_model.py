@@ -247,8 +247,7 @@ class Play:
     def judge(self) -> None:
         revision, versions = self.store.rules.in_force()
         limit = self.chance.choice([1, 2, 3, 100])
-        judge = RuleSet(revision, versions, UNMATCHED).judge
-        self.store.dispatches.judge(judge, revision=revision, now=self.clock, limit=limit)
+        self.store.dispatches.judge(RuleSet(revision, versions, UNMATCHED), now=self.clock, limit=limit)
         self.model.judge(limit)
         self.compare()
 

@@ -7,10 +7,13 @@ from random import SystemRandom
 #: range may be taken while its service is down, and a client that keeps trying it can even meet itself there.
 CANDIDATES = range(20_000, 32_000)
 
+#: One for each port that this process has given out, held until it ends.
+_claims: list[socket.socket] = []
+
 
 def free_port() -> int:
-    """A loopback TCP port that nobody listens on now."""
-    while not _is_free(port := SystemRandom().choice(CANDIDATES)):
+    """A loopback TCP port that nobody listens on now, and that no other test process gets while this one lives."""
+    while not (_is_free(port := SystemRandom().choice(CANDIDATES)) and _claim(port)):
         pass
     return port
 
@@ -21,4 +24,16 @@ def _is_free(port: int) -> bool:
             probe.bind(("127.0.0.1", port))
         except OSError:
             return False
+    return True
+
+
+def _claim(port: int) -> bool:
+    """Whether the port is ours: of an abstract name there is one, and the kernel frees it with its process."""
+    claim = socket.socket(socket.AF_UNIX)
+    try:
+        claim.bind(f"\0muleteer-tests/port-{port}")
+    except OSError:
+        claim.close()
+        return False
+    _claims.append(claim)
     return True
