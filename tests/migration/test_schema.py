@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from alembic.config import Config
+from alembic.script import ScriptDirectory
 from sqlalchemy import inspect, text
 
 from orchestrator.store import schema
@@ -55,6 +58,18 @@ def test_every_index_and_constraint_is_there(database: Database) -> None:
         assert indexes == {index.name for index in table.indexes}, name
         wanted = {str(each.name) for each in table.constraints if each.name}
         assert unique | foreign <= wanted and len(wanted - unique - foreign) == 1, name  # one is the primary key
+
+
+def test_the_files_of_the_migrations_say_their_order() -> None:
+    """The newest revision is known without Alembic, by the number that its file's name begins with."""
+    config = Config()
+    config.set_main_option("script_location", str(Path(schema.__file__).parent / "migrations"))
+    config.set_main_option("path_separator", "os")
+
+    scripts = ScriptDirectory.from_config(config)
+
+    assert [script.revision for script in scripts.walk_revisions()] == list(reversed(schema.revisions()))
+    assert schema.head() == scripts.get_current_head()
 
 
 def test_a_difference_between_migrations_and_tables_is_found(database: Database) -> None:
