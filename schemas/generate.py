@@ -10,6 +10,7 @@ from typing import Any
 from pydantic.json_schema import GenerateJsonSchema
 
 from schemas.durations import format_duration
+from schemas.failure import FailureFile
 from schemas.rule import RuleFile
 from schemas.workflow import Workflow
 
@@ -27,6 +28,7 @@ def generate() -> dict[str, str]:
     """The content of each generated file, by its name."""
     documents = {
         "rule": _rules_as_written(RuleFile.model_json_schema(schema_generator=_AsWritten)),
+        "failures": FailureFile.model_json_schema(schema_generator=_AsWritten),
         "workflow": Workflow.model_json_schema(schema_generator=_AsWritten),
     }
     return {

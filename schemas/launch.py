@@ -37,6 +37,16 @@ class StepState(StrEnum):
     KILLED = "killed"
 
 
+class FileCounts(BaseModel):
+    """Input files of a task."""
+
+    model_config = ConfigDict(frozen=True)
+
+    total: int
+    finished: int = 0
+    failed: int = 0
+
+
 class StepProgress(BaseModel):
     """One step as its engine reports it."""
 
@@ -51,6 +61,92 @@ class StepProgress(BaseModel):
     reason: str | None = None
     #: Where the step's log can be read.
     log: str | None = None
+    #: PanDA's jediTaskID, once there is one.
+    task: int | None = None
+    #: The task's state in the engine's own word: `scouting`, `exhausted`, `throttled`.
+    task_status: str | None = None
+    files: FileCounts | None = None
+
+
+class Command(StrEnum):
+    """What a person, or a policy, can do to a launch that was submitted."""
+
+    KILL = "kill"
+    #: What failed runs again; what succeeded stays.
+    RETRY = "retry"
+    #: No new jobs; what has succeeded so far counts.
+    FINISH = "finish"
+    PAUSE = "pause"
+    RESUME = "resume"
+    #: Look again at what the input dataset holds.
+    RELOAD = "reload"
+
+
+class CommandState(StrEnum):
+    """Where a command to a launch stands. `core.states` says what may follow."""
+
+    WANTED = "wanted"
+    #: The engine took it; its effect is seen by following the launch.
+    TAKEN = "taken"
+    REFUSED = "refused"
+
+
+class LaunchCommand(BaseModel):
+    """Something that was asked of a launch. Kept for ever: what was tried, with which parameters, and the answer."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: int
+    launch_id: LaunchId
+    command: Command
+    #: New parameters of a retry, in PanDA's words: ramCount and its like.
+    parameters: dict[str, str] = {}
+    #: Only this step; all that the command fits unless it is said.
+    step: str | None = None
+    who: str
+    why: str | None
+    state: CommandState
+    #: The engine's answer, in words.
+    answer: str | None = None
+    asked_at: datetime
+    settled_at: datetime | None = None
+
+
+class SubmissionRecord(BaseModel):
+    """One try at handing a launch over: what was run, what came back."""
+
+    model_config = ConfigDict(frozen=True)
+
+    launch_id: LaunchId
+    #: Counted from 1.
+    number: int
+    #: For an engine that starts the steps one by one: which.
+    step: str | None = None
+    command: tuple[str, ...] = ()
+    #: The client's name and version.
+    client: str | None = None
+    started_at: datetime
+    ended_at: datetime | None = None
+    exit_code: int | None = None
+    #: What it printed, the secrets taken out.
+    output: str = ""
+    #: The engine's answer as it came.
+    answer: str | None = None
+    #: What we make of it, in words.
+    verdict: str | None = None
+
+
+class LaunchFile(BaseModel):
+    """One file of a launch's package, as it was sent."""
+
+    model_config = ConfigDict(frozen=True)
+
+    path: str
+    #: Bytes.
+    size: int
+    #: SHA-256, in hexadecimal.
+    digest: str
+    executable: bool = False
 
 
 class Launch(BaseModel):
@@ -76,5 +172,14 @@ class Launch(BaseModel):
     state: LaunchState
     reason: str | None
     steps: tuple[StepProgress, ...]
+    #: The detector's run, if the launch is about one.
+    run: int | None = None
+    #: The git commit of its workflow's folder, `+changes` behind it if something there was not committed; None if the
+    #: folder is not in git.
+    definition: str | None = None
     created_at: datetime
     updated_at: datetime
+    #: When the engine was found to have it.
+    submitted_at: datetime | None = None
+    #: When the engine last reported anything new. Long ago means that it is stalled.
+    moved_at: datetime | None = None

@@ -3,6 +3,9 @@
 * a frame: `message`, `sieve`, `settlement`
 * a rule and a message: `patterns`, `names`, `conditions`, `runs`, `clauses`, `values`, `templates`, `matching`, `joins`
 * a dispatch, an actor, a launch: `gates`, `actor`, `dispatch`, `naming`, `workflow`; what may follow: `states`
+* a failed job: `failures`, `failure_groups`
+* shrek's files as a workflow: `shrek` (with `shrek_blocks`, `shrek_datasets`, `shrek_jobs`, `shrek_options`,
+  `shrek_scripts`, `shrek_values`)
 * people: `documents`, `mistakes`, `reasons`, `by_hand`, `exchange`
 * a rule and history: `preview` (with `past`, `asking`, `seen`, `plot`), `lint`, `cycles` (with `overlap`), `pacing`
 """

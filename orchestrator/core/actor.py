@@ -95,6 +95,8 @@ class LaunchRequest:
     key: str
     #: The rule that asks for it.
     rule: str
+    #: How often a person has asked for another launch after one that had ended.
+    round: int = 0
 
 
 class Launching(Protocol):

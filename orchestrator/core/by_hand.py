@@ -8,7 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
-from orchestrator.core.states import LAUNCH, final
+from orchestrator.core.states import LAUNCH_ENDED
 from schemas.dispatch import DispatchState as D
 from schemas.launch import LaunchState as L
 from schemas.message import MessageState as M
@@ -89,18 +89,25 @@ class Tally:
 
 #: Launches that an engine has and that have not ended. Of what was only prepared, nothing was sent; what is in doubt is
 #: looked up by its name before anything else is done.
-_WITH_ENGINE: Final = frozenset({L.SUBMITTED, L.RUNNING})
+WITH_ENGINE: Final = frozenset({L.SUBMITTED, L.RUNNING})
+
+
+#: The actor whose dispatches make launches.
+LAUNCHES: Final = "launch"
 
 
 def in_the_way(state: L | None, *, again: bool) -> str | None:
     """Why a dispatch whose newest launch stands so cannot be carried out once more; None if it can."""
-    if state in _WITH_ENGINE:
+    if state in WITH_ENGINE:
         return "waiting for their launch to end"
     if state is L.FINISHED and not again:
         return "well done already: their launch is finished, and --again makes another"
     return None
 
 
-def begins_a_round(state: L | None) -> bool:
-    """Whether another launch is to be made: the newest has ended. Without an end, the same one is carried on."""
-    return state in final(LAUNCH)
+def begins_a_round(state: L | None, *, again: bool) -> bool:
+    """Whether another launch is to be made: the newest has ended. Without an end, the same one is carried on.
+
+    A dispatch may have no launch because somebody else's has its name; `again` then asks for one of another name.
+    """
+    return state in LAUNCH_ENDED or (state is None and again)

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 
 from schemas.dispatch import DispatchState as D
+from schemas.launch import CommandState as C
 from schemas.launch import LaunchState as L
 from schemas.message import MessageState as M
 from schemas.replay import ReplayState as P
@@ -59,9 +60,19 @@ LAUNCH: Table = {
     L.SUBMITTED: frozenset({L.RUNNING, L.FINISHED, L.PARTLY_FINISHED, L.FAILED, L.KILLED}),
     L.RUNNING: frozenset({L.FINISHED, L.PARTLY_FINISHED, L.FAILED, L.KILLED}),
     L.FINISHED: frozenset(),
-    L.PARTLY_FINISHED: frozenset(),
-    L.FAILED: frozenset(),
-    L.KILLED: frozenset(),
+    # running once more: a person had what failed retried
+    L.PARTLY_FINISHED: frozenset({L.RUNNING}),
+    L.FAILED: frozenset({L.RUNNING}),
+    L.KILLED: frozenset({L.RUNNING}),
+}
+
+#: A launch that stands here goes on only if a person wants it to.
+LAUNCH_ENDED = frozenset({L.FINISHED, L.PARTLY_FINISHED, L.FAILED, L.KILLED})
+
+COMMAND: Table = {
+    C.WANTED: frozenset({C.TAKEN, C.REFUSED}),
+    C.TAKEN: frozenset(),
+    C.REFUSED: frozenset(),
 }
 
 ROOM: Table = {

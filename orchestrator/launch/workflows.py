@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator.core.documents import Document, DocumentError
-from orchestrator.core.workflow import WorkflowError, check
-from schemas.workflow import Workflow
+from orchestrator.core.workflow import WorkflowError, read
+from orchestrator.launch import shrek
+from orchestrator.launch.definition import Definition
+from orchestrator.launch.folders import Files, files_in, mistakes_with
+
+__all__ = ["FILE_NAME", "Definition", "Workflows", "read_file"]
 
 FILE_NAME = "workflow.yaml"
-
-
-@dataclass(frozen=True, slots=True)
-class Definition:
-    """A workflow, and the folder with its job scripts."""
-
-    workflow: Workflow
-    folder: Path
 
 
 class Workflows:
@@ -36,7 +31,13 @@ class Workflows:
         for folder in self._folders:
             path = folder / name / FILE_NAME
             if path.is_file():
-                return _read(name, path)
+                definition = read_file(path)
+                if definition.workflow.name != name:
+                    mistake = f"it is {definition.workflow.name!r}, but its folder is {name!r}"
+                    raise WorkflowError(_at(definition, ("name",), mistake))
+                return definition
+            if shrek.holds(path.parent):
+                return shrek.read_folder(path.parent)
         places = ", ".join(str(folder) for folder in self._folders)
         raise WorkflowError(
             f"there is no workflow {name!r} in {places}; there are: {', '.join(sorted(set(self.names()))) or 'none'}"
@@ -45,20 +46,27 @@ class Workflows:
     def names(self) -> Iterator[str]:
         for folder in self._folders:
             yield from (path.parent.name for path in folder.glob(f"*/{FILE_NAME}"))
+            yield from (path.name for path in folder.glob("*") if path.is_dir() and shrek.holds(path))
 
 
-def _read(name: str, path: Path) -> Definition:
+def read_file(path: Path) -> Definition:
+    """Read a workflow's document and look at the files that it names.
+
+    Raises WorkflowError, with the file and the line of every mistake.
+    """
     try:
-        workflow = Document(path.read_text(encoding="utf-8"), str(path)).read(Workflow)
+        document = Document(path.read_text(encoding="utf-8"), str(path))
+        workflow = read(document)
+        files: Files = files_in(path.parent)
     except (OSError, UnicodeDecodeError) as error:
         raise WorkflowError(f"{path} cannot be read: {error}") from None
     except DocumentError as error:
         raise WorkflowError(str(error)) from None
-    if workflow.name != name:
-        raise WorkflowError(f"{path}: name: it is {workflow.name!r}, but its folder is {name!r}")
-    for step in workflow.steps:
-        program = step.command[0]
-        if program.startswith("./") and not (path.parent / program).is_file():
-            raise WorkflowError(f"{path}: step {step.name}: there is no file {path.parent / program}")
-    check(workflow)
-    return Definition(workflow, path.parent)
+    if mistakes := list(mistakes_with(workflow, files)):
+        raise WorkflowError(document.all(mistakes))
+    return Definition(workflow, path.parent, document)
+
+
+def _at(definition: Definition, place: Sequence[int | str], message: str) -> str:
+    assert definition.document is not None
+    return definition.document.at(place, message)

@@ -7,32 +7,39 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
-from datetime import timedelta
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import psutil
 import pytest
-from ruamel.yaml import YAML
 
-from orchestrator.panda.local import LocalEngine
+from orchestrator.launch import planning
+from orchestrator.launch.workflows import Workflows
+from orchestrator.panda.embedded.engine import LocalEngine
+from orchestrator.panda.plain import submission_of
 from orchestrator.panda.port import (
     Engine,
+    EngineError,
     EngineRefused,
     EngineUnavailable,
+    Package,
+    PackedFile,
     Progress,
     Reference,
     Submission,
     SubmissionState,
     SubmissionStep,
+    Tracked,
     UnknownSubmission,
 )
 from schemas.did import Did
-from schemas.launch import StepProgress, StepState
-from schemas.workflow import Workflow
+from schemas.launch import Command, StepProgress, StepState
+from schemas.panda import PandaOptions
+from schemas.workflow import StepInput
 
 T = TypeVar("T")
 
@@ -50,18 +57,53 @@ def step(
     name: str,
     *,
     command: Sequence[str] = (),
-    inputs: Sequence[str] = (),
+    inputs: Sequence[str | StepInput] = (),
     outputs: Sequence[str] = (),
     timeout: float | None = None,
+    **more: Any,
 ) -> SubmissionStep:
     """A step that runs the script of its own name."""
     return SubmissionStep(
         name,
-        tuple(command) or (f"./{name}.sh",),
-        tuple(inputs),
+        () if "script" in more else tuple(command) or (f"./{name}.sh",),
+        tuple(each if isinstance(each, StepInput) else StepInput(source=each) for each in inputs),
         tuple(outputs),
         None if timeout is None else timedelta(seconds=timeout),
+        **more,
     )
+
+
+def packed(folder: Path) -> Package:
+    """The files of a folder."""
+    return {
+        path.name: PackedFile(path.read_bytes(), os.access(path, os.X_OK))
+        for path in folder.iterdir()
+        if path.is_file()
+    }
+
+
+def tracked(reference: Reference) -> Tracked:
+    return Tracked(reference, reference, (), datetime.now(UTC), dict)
+
+
+def progress_of(engine: Engine, reference: Reference) -> Progress:
+    """What one look says of a submission. Raises the EngineError that it says instead."""
+    seen = engine.look([tracked(reference)])[reference]
+    if isinstance(seen, EngineError):
+        raise seen
+    return seen
+
+
+def found(engine: Engine, name: str) -> Reference | None:
+    return engine.find(name, {})
+
+
+def command(engine: Engine, reference: Reference, command: Command, step: str | None = None) -> str:
+    return engine.command(tracked(reference), command, step, {})
+
+
+def kill(engine: Engine, reference: Reference) -> None:
+    command(engine, reference, Command.KILL)
 
 
 @dataclass
@@ -75,6 +117,8 @@ class Bench:
     notes: Path
     parameters: dict[str, str] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)
+    file_lists: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    setup: str | None = None
 
     def script(self, name: str, text: str) -> None:
         path = self.folder / f"{name}.sh"
@@ -86,20 +130,26 @@ class Bench:
             name=name,
             workflow="bench",
             parameters=self.parameters,
-            source=self.folder,
             inputs={did.name.lower(): did for did in self.datasets},
             steps=steps,
             environment={"NOTES": str(self.notes), **self.environment},
+            file_lists=self.file_lists,
+            setup=self.setup,
         )
 
     def submit(self, name: str, *steps: SubmissionStep) -> Reference:
-        return self.engine.submit(self.submission(name, *steps))
+        return self.send(self.submission(name, *steps))
+
+    def send(self, submission: Submission, engine: Engine | None = None) -> Reference:
+        to = engine or self.engine
+        reference, _ = to.submit(submission.name, to.pack(submission, packed(self.folder)))
+        return reference
 
     def run(self, name: str, *steps: SubmissionStep) -> Progress:
         return self.ended(self.submit(name, *steps))
 
     def ended(self, reference: Reference) -> Progress:
-        return until(lambda: self.engine.progress(reference), lambda progress: progress.state in ENDED)
+        return until(lambda: progress_of(self.engine, reference), lambda progress: progress.state in ENDED)
 
     def note(self, name: str) -> list[str]:
         path = self.notes / name
@@ -247,9 +297,9 @@ def test_a_submission_is_found_by_its_name(bench: Bench) -> None:
 
     reference = bench.submit("found", step("one"))
 
-    assert bench.engine.find("found") == reference
-    assert bench.engine.find("lost") is None
-    assert bench.engine.find("../found") is None
+    assert found(bench.engine, "found") == reference
+    assert found(bench.engine, "lost") is None
+    assert found(bench.engine, "../found") is None
 
 
 def test_a_name_is_submitted_once(bench: Bench) -> None:
@@ -345,7 +395,7 @@ def test_a_submission_can_be_killed(bench: Bench) -> None:
     reference = bench.submit("killed", step("one"), step("two", inputs=["one"]))
     (pid,) = until(lambda: bench.note("pid"), bool)
 
-    bench.engine.kill(reference)
+    kill(bench.engine, reference)
 
     progress = bench.ended(reference)
     assert progress.state is SubmissionState.KILLED
@@ -360,9 +410,9 @@ def test_killing_what_has_ended_does_nothing(bench: Bench) -> None:
     bench.script("one", "true")
     bench.run("ended", step("one"))
 
-    bench.engine.kill(Reference("ended"))
+    kill(bench.engine, Reference("ended"))
 
-    assert bench.engine.progress(Reference("ended")).state is SubmissionState.FINISHED
+    assert progress_of(bench.engine, Reference("ended")).state is SubmissionState.FINISHED
 
 
 def test_a_killed_step_may_tidy_up(bench: Bench) -> None:
@@ -379,7 +429,7 @@ def test_a_killed_step_may_tidy_up(bench: Bench) -> None:
     reference = bench.submit("tidy", step("one"))
     until((bench.notes / "started").exists, bool)
 
-    bench.engine.kill(reference)
+    kill(bench.engine, reference)
 
     assert bench.ended(reference).state is SubmissionState.KILLED
     assert bench.note("tally") == ["tidy"]
@@ -391,7 +441,7 @@ def test_a_step_that_does_not_want_to_end_is_killed(bench: Bench) -> None:
     reference = bench.submit("stubborn", step("one"))
     (pid,) = until(lambda: bench.note("pid"), bool)
 
-    bench.engine.kill(reference)
+    kill(bench.engine, reference)
 
     assert bench.ended(reference).state is SubmissionState.KILLED
     assert not running(int(pid))
@@ -400,9 +450,9 @@ def test_a_step_that_does_not_want_to_end_is_killed(bench: Bench) -> None:
 def test_nothing_is_known_of_a_strange_reference(bench: Bench) -> None:
     """Progress, outputs and kill of a reference that the engine never gave raise UnknownSubmission."""
     for call in (
-        lambda: bench.engine.progress(Reference("strange")),
+        lambda: progress_of(bench.engine, Reference("strange")),
         lambda: bench.engine.outputs(Reference("strange"), "one"),
-        lambda: bench.engine.kill(Reference("strange")),
+        lambda: kill(bench.engine, Reference("strange")),
     ):
         with pytest.raises(UnknownSubmission, match="strange"):
             call()
@@ -414,8 +464,8 @@ def test_there_are_no_outputs_before_the_end(bench: Bench) -> None:
     reference = bench.submit("early", step("one", outputs=["made"]))
     until((bench.notes / "wrote").exists, bool)
 
-    progress, made = bench.engine.progress(reference), bench.engine.outputs(reference, "one")
-    bench.engine.kill(reference)
+    progress, made = progress_of(bench.engine, reference), bench.engine.outputs(reference, "one")
+    kill(bench.engine, reference)
 
     assert made == []
     assert progress.state is SubmissionState.RUNNING
@@ -439,7 +489,7 @@ def test_a_submission_that_cannot_run_is_refused(bench: Bench, steps: tuple[Subm
     with pytest.raises(EngineRefused, match=words):
         bench.submit("refused", *steps)
 
-    assert bench.engine.find("refused") is None
+    assert found(bench.engine, "refused") is None
 
 
 # The embedded engine.
@@ -456,17 +506,19 @@ def running(pid: int) -> bool:
 SUBMITTER = """
 import os, sys, time
 from pathlib import Path
-from orchestrator.panda.local import LocalEngine
-from orchestrator.panda.port import Submission, SubmissionStep
+from orchestrator.panda.embedded.engine import LocalEngine
+from orchestrator.panda.port import PackedFile, Submission, SubmissionStep
 
 directory, folder, notes = map(Path, sys.argv[1:4])
 name, racers = sys.argv[4], int(sys.argv[5])
 engine = LocalEngine(directory, lambda did: [])
-steps = (SubmissionStep("one", ("./one.sh",), (), ()),)
+steps = (SubmissionStep("one", ("./one.sh",)),)
+submission = Submission(name, "bench", {}, {}, steps, environment={"NOTES": str(notes)})
+package = engine.pack(submission, {"one.sh": PackedFile((folder / "one.sh").read_bytes(), True)})
 (notes / f"ready-{os.getpid()}").touch()
 while len(list(notes.glob("ready-*"))) < racers:
     pass
-reference = engine.submit(Submission(name, "bench", {}, folder, {}, steps, {"NOTES": str(notes)}))
+reference, _ = engine.submit(name, package)
 (notes / f"submitted-{os.getpid()}").write_text(reference)
 time.sleep(60)
 """
@@ -590,13 +642,13 @@ def test_a_crash_before_the_runner_started_is_mended(local: Bench, directory: Pa
     """A submission whose runner never started is found by its name, and runs as soon as somebody looks."""
     local.script("one", 'echo ran >> "$NOTES/tally"')
     without_runner = LocalEngine(directory, lambda did: [], python="/bin/false")
-    without_runner.submit(local.submission("crash", step("one")))
+    local.send(local.submission("crash", step("one")), without_runner)
 
-    found = local.engine.find("crash")
+    reference = found(local.engine, "crash")
 
-    assert found is not None
+    assert reference is not None
     assert not (directory / "crash" / "steps").exists()
-    assert local.ended(found).state is SubmissionState.FINISHED
+    assert local.ended(reference).state is SubmissionState.FINISHED
     assert local.note("tally") == ["ran"]
 
 
@@ -621,9 +673,9 @@ def test_kill_needs_no_runner(local: Bench, directory: Path) -> None:
     until(lambda: local.note("tally"), bool)
     runner_of(directory / "dead").kill()
 
-    local.engine.kill(reference)
+    kill(local.engine, reference)
 
-    assert local.engine.progress(reference).state is SubmissionState.KILLED
+    assert progress_of(local.engine, reference).state is SubmissionState.KILLED
     assert local.note("tally") == ["ran"]
     until(lambda: processes_of(directory), lambda left: not left)
 
@@ -635,9 +687,9 @@ def test_a_frozen_runner_can_be_killed(local: Bench, directory: Path) -> None:
     until(lambda: local.note("tally"), bool)
     runner_of(directory / "frozen").suspend()
 
-    local.engine.kill(reference)
+    kill(local.engine, reference)
 
-    assert local.engine.progress(reference).state is SubmissionState.KILLED
+    assert progress_of(local.engine, reference).state is SubmissionState.KILLED
     until(lambda: processes_of(directory), lambda left: not left)
 
 
@@ -652,7 +704,7 @@ def test_jobs_see_no_secrets(local: Bench, directory: Path, tmp_path: Path) -> N
     engine = LocalEngine(directory, lambda did: [], environment=environment)
     local.script("one", 'env > made; tr "\\0" "\\n" < /proc/$PPID/environ >> made')
 
-    engine.submit(local.submission("secrets", step("one", outputs=["made"])))
+    local.send(local.submission("secrets", step("one", outputs=["made"])), engine)
 
     local.ended(Reference("secrets"))
     (made,) = engine.outputs(Reference("secrets"), "one")
@@ -734,19 +786,12 @@ def test_nothing_is_sent_when_the_inputs_cannot_be_found_out(local: Bench, direc
     """When the catalog cannot name the files of an input, nothing is submitted, and trying again is safe."""
     local.script("one", "true")
     submission = local.submission("later", step("one"))
-    unknown = Submission(
-        submission.name,
-        submission.workflow,
-        submission.parameters,
-        submission.source,
-        {"raw": RAW},
-        submission.steps,
-    )
+    unknown = replace(submission, inputs={"raw": RAW})
 
     with pytest.raises(EngineUnavailable, match=r"group\.sphenix:RAW"):
-        local.engine.submit(unknown)
+        local.send(unknown)
 
-    assert local.engine.find("later") is None
+    assert found(local.engine, "later") is None
     assert [path.name for path in directory.iterdir()] == ["engine-id"]
 
 
@@ -772,7 +817,7 @@ def test_a_runner_can_be_killed_at_any_moment(local: Bench, directory: Path) -> 
     reference = local.submit("storm", *steps)
 
     for pause in (0.0, 0.02, 0.05, 0.08, 0.12, 0.17, 0.0, 0.1):
-        progress = local.engine.progress(reference)
+        progress = progress_of(local.engine, reference)
         finished = {name for name, state in states(progress).items() if state is StepState.FINISHED}
         begun = len(local.note("begun"))
         time.sleep(pause)
@@ -785,35 +830,401 @@ def test_a_runner_can_be_killed_at_any_moment(local: Bench, directory: Path) -> 
     assert local.engine.outputs(reference, "three")[0].read_text() == "three\n"
 
 
+def test_a_script_sees_values_in_its_environment_alone(local: Bench) -> None:
+    """A script is bash with nothing filled in: what a value holds is never read as shell."""
+    local.parameters["tag"] = "$(touch pwned); `id` 'x'"
+    script = """set -o pipefail; words=({run} "$MULETEER_PARAM_TAG"); printf '%s|' "${words[@]}" > made"""
+
+    local.run("script", step("one", script=script, outputs=["made"]))
+
+    (made,) = local.engine.outputs(Reference("script"), "one")
+    assert made.read_text() == "{run}|$(touch pwned); `id` 'x'|"
+    assert not (made.parent / "pwned").exists()
+
+
+def test_setup_is_sourced_before_a_script_and_a_command(local: Bench) -> None:
+    """What the setup file exports, and for a script its functions too, is there; it sees none of the arguments."""
+    local.setup = "setup.sh"
+    (local.folder / "setup.sh").write_text('export GREETING="hello $#"; greet() { echo "$GREETING"; }\n')
+    local.script("two", 'printf "%s|" "$GREETING" "$@" > made')
+
+    local.run(
+        "setup",
+        step("one", script="greet > made", outputs=["made"]),
+        step("two", command=["./two.sh", "a b", "*"], outputs=["made"]),
+    )
+
+    (one,), (two,) = (local.engine.outputs(Reference("setup"), name) for name in ("one", "two"))
+    assert one.read_text() == "hello 0\n"
+    assert two.read_text() == "hello 0|a b|*|"
+
+
+def test_a_setup_that_fails_fails_the_step(local: Bench) -> None:
+    """A step does not run in surroundings that could not be set up."""
+    local.setup = "setup.sh"
+    (local.folder / "setup.sh").write_text("echo no such build >&2; return 7\n")
+
+    progress = local.run("badsetup", step("one", script='echo ran >> "$NOTES/tally"'))
+
+    assert progress.steps[0].exit_code == 7
+    assert "no such build" in str(progress.reason)
+    assert local.note("tally") == []
+
+
+def test_the_workflows_files_lie_beside_a_step(local: Bench) -> None:
+    """A step finds the package's files in its directory, as on a worker node; they are not its outputs."""
+    (local.folder / "table.csv").write_text("1,2\n")
+
+    progress = local.run("files", step("one", script="cat table.csv > copy.csv", outputs=["*.csv"]))
+
+    assert progress.state is SubmissionState.FINISHED, progress.reason
+    made = local.engine.outputs(Reference("files"), "one")
+    assert [path.name for path in made] == ["copy.csv"]
+
+
+def test_a_file_of_the_package_may_be_replaced_and_is_an_output_then(local: Bench) -> None:
+    """A step that puts a file of its own in the place of the package's has made it, and spoils it for nobody."""
+    (local.folder / "table.csv").write_text("old\n")
+    replace_it = "echo new > t; mv t table.csv"
+
+    local.run(
+        "replaced",
+        step("one", script=replace_it, outputs=["table.csv"]),
+        step("two", script="cp table.csv seen", outputs=["seen"]),
+    )
+
+    (one,), (two,) = (local.engine.outputs(Reference("replaced"), name) for name in ("one", "two"))
+    assert (one.read_text(), two.read_text()) == ("new\n", "old\n")
+
+
+def test_an_input_that_is_read_twice_is_one_list(local: Bench) -> None:
+    """With another match each time; a file that both want is there once."""
+    for name in ("DST_a.root", "DST_b.root", "HIST_a.root"):
+        (local.notes / name).write_text("")
+    local.file_lists["one"] = tuple(str(path) for path in sorted(local.notes.iterdir()))
+    twice = [StepInput(source="one", match="DST"), StepInput(source="one", match="_a.root")]
+    local.run("twice", step("some", inputs=twice, outputs=["f"], script="xargs -n1 basename < $MULETEER_INPUT_ONE > f"))
+
+    made = local.engine.outputs(Reference("twice"), "some")[0].read_text().split()
+    assert sorted(made) == ["DST_a.root", "DST_b.root", "HIST_a.root"]
+
+
+def test_an_output_that_may_be_left_out_is_not_missed(local: Bench) -> None:
+    """As on PanDA: what allowNoOutput names is taken if it is there."""
+    lax = PandaOptions(allowNoOutput=("*.json",))
+    progress = local.run(
+        "lax",
+        step("one", outputs=["*.root", "*.json"], script="touch a.root", panda=lax),
+        step("two", outputs=["*.json", "*.root"], script="touch a.json", panda=lax),
+    )
+
+    assert states(progress) == {"one": StepState.FINISHED, "two": StepState.FAILED}
+    assert [path.name for path in local.engine.outputs(Reference("lax"), "one")] == ["a.root"]
+
+
+def test_an_input_is_matched_by_its_files_names(local: Bench) -> None:
+    """Of an input with match a step reads the files whose name holds it, and what has no match reads all."""
+    local.script("one", "touch DST_a.root DST_b.root HIST.json")
+    some = StepInput(source="one", match="DST*root")
+    script = 'ls -d *.root *.json > made; wc -l < "$MULETEER_INPUT_ONE" >> made'
+
+    progress = local.run(
+        "match",
+        step("one", outputs=["*.root", "*.json"]),
+        step("some", inputs=[some], script="rm -f *.json; ls *.root *.json > made || true", outputs=["made"]),
+        step("all", inputs=["one"], script=script, outputs=["made"]),
+        step("none", inputs=[StepInput(source="one", match="x.y")], script="true"),
+    )
+
+    assert local.engine.outputs(Reference("match"), "some")[0].read_text() == "DST_a.root\nDST_b.root\n"
+    assert local.engine.outputs(Reference("match"), "all")[0].read_text().split()[-1] == "3"
+    assert "none of the 3 files of its input one matches x.y" in str(by_name(progress)["none"].reason)
+
+
+def test_an_input_may_be_a_list_of_files(local: Bench) -> None:
+    """Files of a list lie beside the step; addresses are listed, for whoever can read them."""
+    (local.notes / "here.raw").write_text("here\n")
+    local.file_lists["list"] = (str(local.notes / "here.raw"), "root://far.away//there.raw")
+
+    progress = local.run(
+        "listed", step("one", inputs=["list"], script='cat here.raw "$MULETEER_INPUT_LIST" > made', outputs=["made"])
+    )
+
+    (made,) = local.engine.outputs(Reference("listed"), "one")
+    assert made.read_text() == f"here\n{local.notes}/here.raw\nroot://far.away//there.raw\n"
+    files = progress.steps[0].files
+    assert files is not None
+    assert (files.total, files.finished, files.failed) == (2, 2, 0)
+
+
+def test_steps_have_variables_of_their_own(local: Bench) -> None:
+    """A step's variable goes before the submission's of the same name, and no other step has it."""
+    local.environment["MODE"] = "common"
+    script = 'echo "$MODE" > made'
+
+    local.run(
+        "variables",
+        step("one", script=script, outputs=["made"], environment={"MODE": "own"}),
+        step("two", script=script, outputs=["made"]),
+    )
+
+    made = [local.engine.outputs(Reference("variables"), name)[0].read_text() for name in ("one", "two")]
+    assert made == ["own\n", "common\n"]
+
+
+def test_a_step_may_run_only_if_another_failed(local: Bench) -> None:
+    """What runs on failure runs then, and makes the verdict no better; where nothing failed, it does not run."""
+    local.script("bad", "exit 3")
+    local.script("good", "touch made")
+    local.script("alarm", 'echo $MULETEER_LAUNCH >> "$NOTES/alarms"')
+
+    failed = local.run(
+        "alarmed", step("bad"), step("alarm", inputs=["bad"], when="failed"), step("after", inputs=["bad"])
+    )
+    well = local.run("calm", step("good"), step("alarm", inputs=["good"], when="failed"))
+
+    assert local.note("alarms") == ["alarmed"]
+    assert failed.state is SubmissionState.FAILED
+    assert by_name(failed)["alarm"].state is StepState.FINISHED
+    assert by_name(failed)["after"].reason == "not run: it reads bad, which did not finish"
+    assert well.state is SubmissionState.FINISHED
+    assert well.reason is None
+    assert (by_name(well)["alarm"].state, by_name(well)["alarm"].reason) == (
+        StepState.WAITING,
+        "not run: it runs only if good fails",
+    )
+
+
+def test_what_runs_on_failure_waits_for_its_other_inputs(local: Bench) -> None:
+    """Its other inputs are as they are once they have ended: what finished has files, what failed has none."""
+    local.script("bad", "false")
+    local.script("slow", "sleep 0.5; touch slow.out")
+    local.script("never", "touch never.out")
+
+    local.run(
+        "late-alarm",
+        step("bad"),
+        step("slow", outputs=["slow.out"]),
+        step("never", inputs=["bad"], outputs=["never.out"]),
+        step("alarm", inputs=["bad", "slow", "never"], when="failed", script="ls *.out > made", outputs=["made"]),
+    )
+
+    assert local.engine.outputs(Reference("late-alarm"), "alarm")[0].read_text() == "slow.out\n"
+
+
+def test_outputs_of_a_scattered_step_are_those_of_its_parts(local: Bench) -> None:
+    """Asked for a step that was scattered, the engine gives what all of its parts made."""
+    parts = [step(f"part_{number}", script=f"touch {number}.out", outputs=["*.out"]) for number in (1, 2)]
+
+    local.run("scattered", *parts)
+
+    made = local.engine.outputs(Reference("scattered"), "part")
+    assert [path.name for path in made] == ["1.out", "2.out"]
+
+
+def test_a_package_says_what_it_was_made_of(local: Bench) -> None:
+    """Packing twice gives the same bytes, and a package alone is enough to run it."""
+    local.script("one", "touch made")
+    submission = local.submission("packed", step("one", outputs=["made"], timeout=30))
+
+    first, second = (local.engine.pack(submission, packed(local.folder)) for _ in range(2))
+    (local.folder / "one.sh").unlink()
+    reference, receipt = local.engine.submit("packed", first)
+
+    assert first == second
+    assert submission_of(first) == submission
+    assert local.ended(reference).state is SubmissionState.FINISHED
+    assert receipt.verdict is not None
+    assert receipt.ended_at >= receipt.started_at
+
+
+def flaky(local: Bench) -> tuple[SubmissionStep, ...]:
+    """Three steps in a row, of which the second fails until the test says go."""
+    local.script("one", 'echo one >> "$NOTES/tally"; echo 1 > a.out')
+    local.script("two", 'echo two >> "$NOTES/tally"; test -e "$NOTES/go"; cat a.out > b.out')
+    local.script("three", 'echo three >> "$NOTES/tally"')
+    return (
+        step("one", outputs=["a.out"]),
+        step("two", inputs=["one"], outputs=["b.out"]),
+        step("three", inputs=["two"]),
+    )
+
+
+def test_what_failed_can_be_run_again(local: Bench, directory: Path) -> None:
+    """After a retry only what failed, and what never ran, runs; the log of the first try is kept."""
+    reference = local.submit("again", *flaky(local))
+    assert local.ended(reference).state is SubmissionState.FAILED
+    (local.notes / "go").touch()
+
+    said = command(local.engine, reference, Command.RETRY)
+
+    progress = local.ended(reference)
+    assert "two" in said
+    assert progress.state is SubmissionState.FINISHED
+    assert progress.reason is None
+    assert local.note("tally") == ["one", "two", "two", "three"]
+    assert (directory / "again" / "steps" / "2-two.try-1" / "log.txt").exists()
+
+
+def test_what_was_killed_can_be_run_again(local: Bench) -> None:
+    """A retry takes back a kill: what had finished stays, the rest runs."""
+    local.script("one", 'echo one >> "$NOTES/tally"')
+    local.script("two", 'echo two >> "$NOTES/tally"; test -e "$NOTES/go" || sleep 60')
+    reference = local.submit("killed-again", step("one"), step("two", inputs=["one"]))
+    until(lambda: local.note("tally"), lambda tally: "two" in tally)
+    kill(local.engine, reference)
+    (local.notes / "go").touch()
+
+    command(local.engine, reference, Command.RETRY)
+
+    assert local.ended(reference).state is SubmissionState.FINISHED
+    assert local.note("tally") == ["one", "two", "two"]
+
+
+def test_a_retry_survives_a_killed_runner(local: Bench, directory: Path) -> None:
+    """A runner that is killed while it does a retry is replaced, and what finished still stays."""
+    local.script("one", 'echo one >> "$NOTES/tally"')
+    local.script(
+        "two",
+        """
+        echo two >> "$NOTES/tally"
+        test -e "$NOTES/go" || exit 1
+        test -e "$NOTES/second" || { touch "$NOTES/second"; sleep 60; }
+        """,
+    )
+    reference = local.submit("kill-9", step("one"), step("two", inputs=["one"]))
+    local.ended(reference)
+    (local.notes / "go").touch()
+    command(local.engine, reference, Command.RETRY)
+    until((local.notes / "second").exists, bool)
+
+    runner_of(directory / "kill-9").kill()
+
+    assert local.ended(reference).state is SubmissionState.FINISHED
+    assert local.note("tally") == ["one", "two", "two", "two"]
+
+
+def test_one_step_alone_can_be_run_again(local: Bench) -> None:
+    """Of two steps that failed, only the one that is named runs again."""
+    local.script("one", 'echo one >> "$NOTES/tally"; test -e "$NOTES/go"')
+    local.script("two", 'echo two >> "$NOTES/tally"; false')
+    reference = local.submit("single", step("one"), step("two"))
+    local.ended(reference)
+    (local.notes / "go").touch()
+
+    command(local.engine, reference, Command.RETRY, "one")
+
+    progress = local.ended(reference)
+    assert progress.state is SubmissionState.PARTLY_FINISHED
+    assert sorted(local.note("tally")) == ["one", "one", "two"]
+
+
+def test_what_cannot_be_run_again_is_refused(local: Bench) -> None:
+    """What runs, what has finished, and a step that does not exist cannot be retried; the words say so."""
+    local.script("one", 'until test -e "$NOTES/go"; do sleep 0.02; done')
+    reference = local.submit("finished", step("one"), step("alarm", inputs=["one"], when="failed", script="true"))
+
+    with pytest.raises(EngineRefused, match="still runs"):
+        command(local.engine, reference, Command.RETRY)
+    (local.notes / "go").touch()
+    local.ended(reference)
+    with pytest.raises(EngineRefused, match="nothing to run again: it is finished"):
+        command(local.engine, reference, Command.RETRY)
+    with pytest.raises(EngineRefused, match="one is finished"):
+        command(local.engine, reference, Command.RETRY, "one")
+    with pytest.raises(EngineRefused, match="no step 'strange'"):
+        command(local.engine, reference, Command.RETRY, "strange")
+    with pytest.raises(EngineRefused, match="reads its input once"):
+        command(local.engine, reference, Command.RELOAD)
+
+    assert progress_of(local.engine, reference).state is SubmissionState.FINISHED
+
+
+def test_a_submission_can_be_finished_early(local: Bench) -> None:
+    """Asked to finish, it begins no further step; what runs goes on to its end, and what was done counts."""
+    local.script("one", 'touch "$NOTES/began"; until test -e "$NOTES/go"; do sleep 0.02; done')
+    local.script("two", 'echo two >> "$NOTES/tally"')
+    reference = local.submit("enough", step("one"), step("two", inputs=["one"]))
+    until((local.notes / "began").exists, bool)
+
+    command(local.engine, reference, Command.FINISH)
+    (local.notes / "go").touch()
+
+    progress = local.ended(reference)
+    assert progress.state is SubmissionState.PARTLY_FINISHED
+    assert states(progress) == {"one": StepState.FINISHED, "two": StepState.WAITING}
+    assert by_name(progress)["two"].reason == "not run: no further step was to begin, by request"
+    assert local.note("tally") == []
+
+
+@pytest.mark.parametrize("crash", [False, True])
+def test_a_submission_can_be_paused(local: Bench, directory: Path, crash: bool) -> None:
+    """Paused, it begins no further step, whatever happens to its runner; resumed, it goes on."""
+    local.script("one", 'touch "$NOTES/began"; until test -e "$NOTES/go"; do sleep 0.02; done')
+    local.script("two", 'echo two >> "$NOTES/tally"')
+    reference = local.submit("break", step("one"), step("two", inputs=["one"]))
+    until((local.notes / "began").exists, bool)
+
+    command(local.engine, reference, Command.PAUSE)
+    (local.notes / "go").touch()
+    paused = until(lambda: progress_of(local.engine, reference), lambda seen: seen.steps[0].state is StepState.FINISHED)
+    if crash:
+        runner_of(directory / "break").kill()
+    time.sleep(0.8)
+    still = progress_of(local.engine, reference)
+    tally = local.note("tally")
+    command(local.engine, reference, Command.RESUME)
+
+    assert paused.steps[1].task_status == still.steps[1].task_status == "paused"
+    assert still.state is SubmissionState.RUNNING
+    assert tally == []
+    assert local.ended(reference).state is SubmissionState.FINISHED
+    assert local.note("tally") == ["two"]
+
+
+def test_a_paused_submission_can_be_killed(local: Bench) -> None:
+    """What is paused does not have to be resumed to be killed."""
+    local.script("one", 'touch "$NOTES/began"; sleep 0.2')
+    reference = local.submit("stop", step("one"), step("two", inputs=["one"], script="true"))
+    until((local.notes / "began").exists, bool)
+    command(local.engine, reference, Command.PAUSE)
+
+    kill(local.engine, reference)
+
+    assert local.ended(reference).state is SubmissionState.KILLED
+
+
+def test_one_odd_submission_keeps_no_other_from_being_seen(local: Bench) -> None:
+    """A look answers for each by itself."""
+    local.run("there", step("one", script="true"))
+
+    seen = local.engine.look([tracked(Reference("there")), tracked(Reference("strange"))])
+
+    there, strange = seen["there"], seen["strange"]
+    assert isinstance(there, Progress)
+    assert there.state is SubmissionState.FINISHED
+    assert isinstance(strange, UnknownSubmission)
+
+
 # The calorimeter workflow.
-
-
-def filled(value: str, values: Mapping[str, str]) -> str:
-    for name, text in values.items():
-        value = value.replace(f"{{{name}}}", text)
-    return value
 
 
 def test_the_calorimeter_workflow_runs(local: Bench, directory: Path, tmp_path: Path) -> None:
     """The calorimeter workflow makes DSTs with the pion in them from raw files, and links with official names."""
-    folder = ROOT / "workflows" / "calorimeter"
-    workflow = Workflow.model_validate(YAML(typ="safe").load(folder / "workflow.yaml"))
+    definition = Workflows([ROOT / "workflows"]).get("calorimeter")
+    folder = definition.folder
     made = ("--run", "21615", "--directory", str(tmp_path / "raw"))
     subprocess.run([sys.executable, "-B", folder / "make_raw.py", *made], check=True, stdout=subprocess.DEVNULL)
     local.datasets[RAW] = sorted((tmp_path / "raw").iterdir())
-    values = {"run": "00021615", "build": "ana381", "dbtag": "2023p001", "lookup": str(tmp_path / "gpfs")}
-    steps = tuple(
-        SubmissionStep(
-            entry.name,
-            tuple(filled(word, values) for word in entry.command),
-            entry.inputs,
-            tuple(filled(pattern, values) for pattern in entry.outputs),
-            entry.timeout,
-        )
-        for entry in workflow.steps
+    submission = planning.plan(
+        definition,
+        name="calorimeter.21615",
+        parameters={"run": "00021615", "lookup": str(tmp_path / "gpfs")},
+        values={"scope": RAW.scope, "name": RAW.name},
     )
 
-    reference = local.engine.submit(Submission("calorimeter.21615", workflow.name, values, folder, {"raw": RAW}, steps))
+    package = local.engine.pack(submission, planning.source(definition))
+    reference, _ = local.engine.submit(submission.name, package)
     progress = local.ended(reference)
 
     assert progress.state is SubmissionState.FINISHED, progress.reason

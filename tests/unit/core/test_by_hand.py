@@ -16,7 +16,7 @@ from orchestrator.core.by_hand import (
     begins_a_round,
     in_the_way,
 )
-from orchestrator.core.states import DISPATCH, LAUNCH, MESSAGE, Table, final, may_follow
+from orchestrator.core.states import DISPATCH, LAUNCH_ENDED, MESSAGE, Table, may_follow
 from schemas.dispatch import DispatchState
 from schemas.launch import LaunchState
 from schemas.message import MessageState
@@ -52,10 +52,16 @@ def test_what_a_worker_has_is_out_of_a_persons_reach() -> None:
     assert set(DispatchState) - touched == {DispatchState.RUNNING, DispatchState.IN_DOUBT}
 
 
+def test_a_dispatch_without_a_launch_gets_one_of_another_name_if_that_is_asked_for() -> None:
+    """It has none because another has the name, perhaps; else trying once more carries on with the same."""
+    assert begins_a_round(None, again=True)
+    assert not begins_a_round(None, again=False)
+
+
 @pytest.mark.parametrize("state", LaunchState)
 def test_two_launches_of_a_dispatch_never_go_on_together(state: LaunchState) -> None:
     """A new round begins after an end alone, and while an engine has the launch nothing begins, whatever is asked."""
     allowed = in_the_way(state, again=True) is None
 
-    assert begins_a_round(state) == (state in final(LAUNCH))
+    assert begins_a_round(state, again=True) == begins_a_round(state, again=False) == (state in LAUNCH_ENDED)
     assert allowed == (state not in (LaunchState.SUBMITTED, LaunchState.RUNNING))

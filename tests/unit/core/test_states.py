@@ -6,9 +6,20 @@ from enum import StrEnum
 
 import pytest
 
-from orchestrator.core.states import DISPATCH, LAUNCH, MESSAGE, REPLAY, ROOM, Table, final, may_follow
+from orchestrator.core.states import (
+    COMMAND,
+    DISPATCH,
+    LAUNCH,
+    LAUNCH_ENDED,
+    MESSAGE,
+    REPLAY,
+    ROOM,
+    Table,
+    final,
+    may_follow,
+)
 from schemas.dispatch import DispatchState
-from schemas.launch import LaunchState
+from schemas.launch import CommandState, LaunchState
 from schemas.message import MessageState
 from schemas.replay import ReplayState
 from schemas.room import RoomState
@@ -19,10 +30,11 @@ each_table = pytest.mark.parametrize(
         (MESSAGE, MessageState, {MessageState.PENDING, MessageState.QUARANTINED}),
         (DISPATCH, DispatchState, {DispatchState.READY}),
         (LAUNCH, LaunchState, {LaunchState.PREPARED}),
+        (COMMAND, CommandState, {CommandState.WANTED}),
         (REPLAY, ReplayState, {ReplayState.RUNNING}),
         (ROOM, RoomState, {RoomState.OPEN}),
     ],
-    ids=["message", "dispatch", "launch", "replay", "room"],
+    ids=["message", "dispatch", "launch", "command", "replay", "room"],
 )
 
 
@@ -53,14 +65,16 @@ def test_what_has_ended_stays_ended() -> None:
     """These are the states that nothing follows. A dispatch can always be carried out once more, by a person."""
     assert final(MESSAGE) == {MessageState.SUPERSEDED}
     assert final(DISPATCH) == set()
-    assert final(LAUNCH) == {
-        LaunchState.FINISHED,
-        LaunchState.PARTLY_FINISHED,
-        LaunchState.FAILED,
-        LaunchState.KILLED,
-    }
+    assert final(LAUNCH) == {LaunchState.FINISHED}
+    assert final(COMMAND) == {CommandState.TAKEN, CommandState.REFUSED}
     assert final(REPLAY) == {ReplayState.DONE}
     assert final(ROOM) == {RoomState.DISPATCHED, RoomState.DROPPED}
+
+
+def test_a_launch_that_has_ended_runs_again_or_stays_as_it_is() -> None:
+    """A person has what failed retried; what finished well is never touched."""
+    assert final(LAUNCH) < LAUNCH_ENDED
+    assert {after for state in LAUNCH_ENDED for after in LAUNCH[state]} == {LaunchState.RUNNING}
 
 
 def test_a_launch_in_doubt_is_never_simply_sent_again() -> None:

@@ -38,7 +38,10 @@ def test_a_workflow_that_fits_passes() -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"inputs": {"raw": "{typo}:{name}"}}, "a template names typo; there are: build, launch, name, run, scope"),
+        (
+            {"inputs": {"raw": "{typo}:{name}"}},
+            "there is no parameter 'typo'; there are: build, launch, name, run, scope",
+        ),
         ({"outputs": [{"dataset": "{scope}:{", "step": "reco"}]}, "write {{ and }}"),
         ({"parameters": {"run": {"pattern": "(?=x)"}, "build": {"default": "x"}}}, "look-ahead"),
         (

@@ -21,7 +21,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 #: Steps of one submission that run at the same time, where their inputs allow it.
 PARALLEL = 2
@@ -30,20 +30,45 @@ GRACE = 2.0
 #: Set for every step, and the mark by which its processes are found again after a crash.
 MARK = "MULETEER_SUBMISSION"
 
+#: What the shell does with a setup file ($0) and what comes after it. The file must not see arguments of ours, and what
+#: it sets must last; a script is sourced too, so that it has the functions and aliases.
+_SOURCE_FIRST = 'muleteer_command=("$@"); set --; source "$0" || exit; exec "${muleteer_command[@]}"'
+_SOURCE_BOTH = 'muleteer_command=("$@"); set --; source "$0" || exit; source "${muleteer_command[0]}"'
+
 _LOG = "log.txt"
+#: What muleteer added to the workflow's own files.
+_OWN = "muleteer"
+#: Of these: programs that steps find on their PATH; and where to tell how far they are, if anybody wants to know.
+_TOOLS, _CALLBACK = "muleteer/bin", "muleteer/callback.json"
+#: Seconds after which a paused submission looks whether it may go on.
+_PAUSED_LOOK = 0.5
 _LAST_LINES = 10
 _LAST_BYTES = 4096
 _NEWS = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _PR_SET_PDEATHSIG = 1
 
 
+class InputPlan(TypedDict):
+    """One thing that a step reads: an input of the plan or an earlier step."""
+
+    source: str
+    #: Only files whose name holds this, `*` for anything.
+    match: str | None
+
+
 class StepPlan(TypedDict):
     name: str
+    #: Arguments; empty if there is a script in `scripts/<name>.sh`.
     command: list[str]
-    inputs: list[str]
+    inputs: list[InputPlan]
     outputs: list[str]
+    #: Those of the outputs that it may leave out.
+    optional: NotRequired[list[str]]
     #: Seconds.
     timeout: float | None
+    environment: dict[str, str]
+    #: Whether it runs only if the step that its first input comes from has failed.
+    when_failed: bool
 
 
 class Plan(TypedDict):
@@ -53,7 +78,9 @@ class Plan(TypedDict):
     workflow: str
     parameters: dict[str, str]
     environment: dict[str, str]
-    #: Absolute paths of the files, by the name of the input.
+    #: A shell file of `source/` that every step sources first.
+    setup: str | None
+    #: Absolute paths or URLs of the files, by the name of the input.
     inputs: dict[str, list[str]]
     steps: list[StepPlan]
 
@@ -67,6 +94,8 @@ class StepStatus(TypedDict):
     reason: str | None
     #: What a finished step made, relative to its directory.
     outputs: list[str]
+    #: How many files it reads, once it has started.
+    files: int | None
     interruptions: int
 
 
@@ -105,10 +134,29 @@ def new_status(plan: Plan) -> Status:
         exit_code=None,
         reason=None,
         outputs=[],
+        files=None,
         interruptions=0,
     )
     steps = {entry["name"]: step.copy() for entry in plan["steps"]}
     return Status(state="submitted", reason=None, steps=steps)
+
+
+def begin_again(status: Status, only: str | None) -> list[str]:
+    """Change the status of a submission that has ended so that what did not finish can run; gives its steps' names.
+
+    With `only`, that step; those that never began wait again in any case, since they may depend on it.
+    """
+    steps = status["steps"]
+    wanted = ("failed", "killed") if only else ("failed", "killed", "waiting")
+    again = [name for name, step in steps.items() if only in (None, name) and step["state"] in wanted]
+    if status["state"] == "finished" or not again:
+        return []
+    for name, step in steps.items():
+        if name in again or step["started_at"] is None:
+            step["state"] = "waiting"
+            step["started_at"] = step["ended_at"] = step["exit_code"] = step["reason"] = step["files"] = None
+    status["state"], status["reason"] = "submitted", None
+    return again
 
 
 def killed_mark(directory: Path) -> Path:
@@ -116,10 +164,25 @@ def killed_mark(directory: Path) -> Path:
     return directory / "killed"
 
 
+def finish_mark(directory: Path) -> Path:
+    """The file whose presence says that no further step is to begin."""
+    return directory / "finish"
+
+
+def paused_mark(directory: Path) -> Path:
+    """The file whose presence says that no further step is to begin until it is gone again."""
+    return directory / "paused"
+
+
 def work_directory(directory: Path, plan: Plan, step: str) -> Path:
     """Where a step runs: `steps/<n>-<step>`, counted from 1."""
     number = [entry["name"] for entry in plan["steps"]].index(step) + 1
     return directory / "steps" / f"{number}-{step}"
+
+
+def script_file(directory: Path, step: str) -> Path:
+    """Where the text of a step's script lies."""
+    return directory / "scripts" / f"{step}.sh"
 
 
 def variable(prefix: str, name: str) -> str:
@@ -198,7 +261,7 @@ class Runner:
                     child.ask_to_end()
             else:
                 self._start_what_can_start()
-            if not self.children:
+            if not self.children and not self._held_back:
                 break
             self._wait_for_news()
             for child in list(self.children):
@@ -211,6 +274,20 @@ class Runner:
     @property
     def _killed(self) -> bool:
         return killed_mark(self.directory).exists()
+
+    @property
+    def _finishing(self) -> bool:
+        return finish_mark(self.directory).exists()
+
+    @property
+    def _paused(self) -> bool:
+        return paused_mark(self.directory).exists()
+
+    @property
+    def _held_back(self) -> bool:
+        """Whether there is work that a pause alone keeps from being done."""
+        free = self._paused and not (self.leaving or self._killed or self._finishing)
+        return free and any(map(self._ready, self.plan["steps"]))
 
     def _take_over(self) -> None:
         """Clear up after a runner that died, then say that we are running."""
@@ -234,14 +311,40 @@ class Runner:
         step["reason"] = f"its runner died, so it runs again from the start; what it had made is in {aside}"
 
     def _start_what_can_start(self) -> None:
+        if self._finishing or self._paused:
+            return
         for step in self.plan["steps"]:
             if len(self.children) < PARALLEL and self._ready(step):
                 self._start(step)
 
     def _ready(self, step: StepPlan) -> bool:
-        steps = self.status["steps"]
-        waiting = steps[step["name"]]["state"] == "waiting"
-        return waiting and all(steps[name]["state"] == "finished" for name in step["inputs"] if name in steps)
+        if self._state(step["name"]) != "waiting":
+            return False
+        sources = self._steps_read(step)
+        if step["when_failed"]:
+            return self._state(sources[0]) == "failed" and all(map(self._is_over, sources))
+        return all(self._state(name) == "finished" for name in sources)
+
+    def _steps_read(self, step: StepPlan) -> list[str]:
+        """The steps that it reads, in order."""
+        return [each["source"] for each in step["inputs"] if each["source"] in self.status["steps"]]
+
+    def _state(self, name: str) -> str:
+        return self.status["steps"][name]["state"]
+
+    def _is_over(self, name: str) -> bool:
+        """Whether a step has ended, or will never begin as things stand."""
+        if self._state(name) != "waiting":
+            return self._state(name) != "running"
+        step = self._entry(name)
+        sources = self._steps_read(step)
+        if step["when_failed"] and self._state(sources[0]) != "failed" and self._is_over(sources[0]):
+            return True
+        missed = (source for source in sources if self._is_over(source) and self._state(source) != "finished")
+        return not step["when_failed"] and any(missed)
+
+    def _entry(self, name: str) -> StepPlan:
+        return next(entry for entry in self.plan["steps"] if entry["name"] == name)
 
     def _start(self, step: StepPlan) -> None:
         status = self.status["steps"][step["name"]]
@@ -259,14 +362,12 @@ class Runner:
 
     def _spawn(self, step: StepPlan) -> subprocess.Popen[bytes]:
         work = work_directory(self.directory, self.plan, step["name"])
+        self._keep_former(work)
         work.mkdir(parents=True)
         self._stage(step, work)
-        command = list(step["command"])
-        if "/" in command[0] and not command[0].startswith("/"):
-            command[0] = self._script(command[0])
         with (work / _LOG).open("wb") as log:
             return subprocess.Popen(
-                command,
+                self._command(step),
                 cwd=work,
                 env=self._environment(step, work),
                 stdin=subprocess.DEVNULL,
@@ -277,45 +378,102 @@ class Runner:
                 preexec_fn=_die_with(os.getpid()),
             )
 
-    def _stage(self, step: StepPlan, work: Path) -> None:
-        """Lay the step's inputs beside it, as a pilot does, and write down where they are."""
-        for name in step["inputs"]:
-            files = self._files(name)
-            for file in files:
-                link = work / file.name
-                if link.is_symlink() or file.name == _LOG:
-                    raise StepFailed(f"two of its files are called {file.name}: rename one of them")
-                if not file.exists():
-                    raise StepFailed(f"its input {name} is incomplete: {file} is not there")
-                link.symlink_to(file)
-            listing = self._listing(name)
-            listing.parent.mkdir(exist_ok=True)
-            # At once, since another step may be reading the same list.
-            write_durably(listing, "".join(f"{file}\n" for file in files))
+    def _keep_former(self, work: Path) -> None:
+        """What an earlier try of the step has left, somebody may still want to read."""
+        if work.exists():
+            number = 1
+            while (aside := work.with_name(f"{work.name}.try-{number}")).exists():
+                number += 1
+            work.rename(aside)
 
-    def _files(self, name: str) -> list[Path]:
+    def _command(self, step: StepPlan) -> list[str]:
+        command = list(step["command"])
+        if command and "/" in command[0] and not command[0].startswith("/"):
+            command[0] = self._program(command[0])
+        script = [] if command else [str(script_file(self.directory, step["name"]))]
+        setup = self.plan["setup"]
+        if setup is not None:
+            return ["bash", "-c", _SOURCE_BOTH if script else _SOURCE_FIRST, self._setup(setup), *command, *script]
+        return command or ["bash", *script]
+
+    def _stage(self, step: StepPlan, work: Path) -> None:
+        """Lay the step's inputs beside it, as a pilot does, and write down where they are; then the workflow's files.
+
+        A file of an input goes before one of the workflow's of the same name.
+        """
+        count = 0
+        wanted: dict[str, list[str]] = {}
+        for each in step["inputs"]:
+            wanted.setdefault(each["source"], []).extend(self._wanted(each))
+        for source, found in wanted.items():
+            # read twice, with another match each time, it is one list, and no file is in it twice
+            files = list(dict.fromkeys(found))
+            for file in files:
+                if "://" not in file:
+                    self._link(work, Path(file), source)
+            listing = self._listing(step["name"], source)
+            listing.parent.mkdir(parents=True, exist_ok=True)
+            write_durably(listing, "".join(f"{file}\n" for file in files))
+            count += len(files)
+        self.status["steps"][step["name"]]["files"] = count
+        for entry in (self.directory / "source").iterdir():
+            if entry.name not in (_OWN, _LOG) and not (work / entry.name).is_symlink():
+                (work / entry.name).symlink_to(entry)
+
+    def _link(self, work: Path, file: Path, source: str) -> None:
+        link = work / file.name
+        if link.is_symlink() or file.name == _LOG:
+            raise StepFailed(f"two of its files are called {file.name}: rename one of them")
+        if not file.exists():
+            raise StepFailed(f"its input {source} is incomplete: {file} is not there")
+        link.symlink_to(file)
+
+    def _wanted(self, each: InputPlan) -> list[str]:
+        """The files of one input of a step that it asks for."""
+        files = self._files(each["source"])
+        if each["match"] is None:
+            return files
+        pattern = re.compile(".*".join(map(re.escape, each["match"].split("*"))))
+        found = [file for file in files if pattern.search(file.rpartition("/")[2])]
+        if files and not found:
+            raise StepFailed(f"none of the {len(files)} files of its input {each['source']} matches {each['match']}")
+        return found
+
+    def _files(self, name: str) -> list[str]:
         """The files of an input, or what an earlier step made."""
         if name in self.plan["inputs"]:
-            return [Path(file) for file in self.plan["inputs"][name]]
+            return self.plan["inputs"][name]
         work = work_directory(self.directory, self.plan, name)
-        return [work / output for output in self.status["steps"][name]["outputs"]]
+        return [str(work / output) for output in self.status["steps"][name]["outputs"]]
 
-    def _listing(self, name: str) -> Path:
-        return self.directory / "inputs" / f"{name}.list"
+    def _listing(self, step: str, name: str) -> Path:
+        return self.directory / "inputs" / step / f"{name}.list"
 
-    def _script(self, argument: str) -> str:
-        script = self.directory / "source" / argument
-        if not script.is_file():
+    def _program(self, argument: str) -> str:
+        program = self.directory / "source" / argument
+        if not program.is_file():
             raise StepFailed(f"{argument} is not in the workflow's folder")
-        if not os.access(script, os.X_OK):
+        if not os.access(program, os.X_OK):
             raise StepFailed(f"{argument} is not executable: chmod +x it in the workflow's folder")
-        return str(script)
+        return str(program)
+
+    def _setup(self, name: str) -> str:
+        setup = self.directory / "source" / name
+        if not setup.is_file():
+            raise StepFailed(f"the setup file {name} is not in the workflow's folder")
+        return str(setup)
 
     def _environment(self, step: StepPlan, work: Path) -> dict[str, str]:
+        said = {**self.plan["environment"], **step["environment"]}
         return {
-            **self.plan["environment"],
+            **self._callback(),
+            **said,
+            "PATH": os.pathsep.join([said.get("PATH", os.defpath), str(self.directory / "source" / _TOOLS)]),
             **{variable("PARAM", name): value for name, value in self.plan["parameters"].items()},
-            **{variable("INPUT", name): str(self._listing(name)) for name in step["inputs"]},
+            **{
+                variable("INPUT", each["source"]): str(self._listing(step["name"], each["source"]))
+                for each in step["inputs"]
+            },
             "MULETEER_LAUNCH": self.plan["name"],
             "MULETEER_WORKFLOW": self.plan["workflow"],
             "MULETEER_STEP": step["name"],
@@ -323,10 +481,20 @@ class Runner:
             "PWD": str(work),
         }
 
+    def _callback(self) -> dict[str, str]:
+        """Where the step's job can tell how far it is; less if nobody wants to know."""
+        tools = {"MULETEER_TOOLS": str(self.directory / "source" / _TOOLS)}
+        try:
+            told = json.loads((self.directory / "source" / _CALLBACK).read_bytes())
+            return {**tools, "MULETEER_CALLBACK_URL": told["url"], "MULETEER_CALLBACK_TOKEN": told["token"]}
+        except (OSError, ValueError, LookupError):
+            return tools
+
     def _wait_for_news(self) -> None:
-        """Until a child ends, somebody wants us to leave, or a deadline is over."""
-        patience = min(child.deadline for child in self.children) - time.monotonic()
-        news = signal.sigtimedwait(_NEWS, max(0.0, min(patience, 3600.0)))
+        """Until a child ends, somebody wants us to leave, a deadline is over, or a pause may be."""
+        longest = _PAUSED_LOOK if self._held_back else 3600.0
+        patience = min((child.deadline - time.monotonic() for child in self.children), default=longest)
+        news = signal.sigtimedwait(_NEWS, max(0.0, min(patience, longest)))
         if news is not None and news.si_signo != signal.SIGCHLD:
             self.leaving = True
 
@@ -354,12 +522,17 @@ class Runner:
 
     def _finish(self, step: StepPlan) -> None:
         work = work_directory(self.directory, self.plan, step["name"])
-        staged = {file.name for name in step["inputs"] for file in self._files(name)} | {_LOG}
+        staged = {Path(file).name for each in step["inputs"] for file in self._wanted(each)}
+        staged |= {entry.name for entry in (self.directory / "source").iterdir()}
         outputs: set[str] = set()
         for pattern in step["outputs"]:
-            made = [str(path.relative_to(work)) for path in work.glob(pattern) if path.is_file()]
-            made = [path for path in made if path not in staged]
-            if not made:
+            found = (path.relative_to(work) for path in work.glob(pattern) if path.is_file())
+            # what was laid beside the step is not of its making, unless it has put a file of its own in its place
+            made = [
+                str(path) for path in found if not (path.parts[0] in staged and (work / path.parts[0]).is_symlink())
+            ]
+            made = [path for path in made if path != _LOG]
+            if not made and pattern not in step.get("optional", []):
                 self._fail(step["name"], f"it ended well but made no file matching {pattern}")
                 return
             outputs.update(made)
@@ -387,6 +560,8 @@ class Runner:
         states = {name: step["state"] for name, step in self.status["steps"].items()}
         if set(states.values()) <= {"finished", "failed"} or not (self._killed or self.leaving):
             self.status["state"] = self._verdict(states)
+            if self.status["state"] != "finished":
+                self.status["reason"] = self.status["reason"] or "no further step was to begin, by request"
             self._explain_what_did_not_run()
         elif self._killed:
             self.status["state"] = "killed"
@@ -399,21 +574,38 @@ class Runner:
         self._keep()
 
     def _verdict(self, states: dict[str, str]) -> str:
-        if all(state == "finished" for state in states.values()):
+        """By the ordinary steps: those that run only because another failed make nothing better and nothing worse."""
+        spare = self._spare()
+        ordinary = {name: state for name, state in states.items() if name not in spare}
+        if all(state == "finished" for state in ordinary.values()):
             return "finished"
-        read = {name for step in self.plan["steps"] for name in step["inputs"]}
-        ends_well = any(state == "finished" for name, state in states.items() if name not in read)
-        return "partly_finished" if ends_well else "failed"
+        read = {name for step in self.plan["steps"] if step["name"] in ordinary for name in self._steps_read(step)}
+        # asked to finish, what has been done so far counts
+        ends = [name for name in ordinary if name not in read or self._finishing]
+        return "partly_finished" if any(states[name] == "finished" for name in ends) else "failed"
+
+    def _spare(self) -> set[str]:
+        """Steps that run only when another has failed, and what reads them."""
+        spare: set[str] = set()
+        for step in self.plan["steps"]:
+            if step["when_failed"] or spare & set(self._steps_read(step)):
+                spare.add(step["name"])
+        return spare
 
     def _explain_what_did_not_run(self) -> None:
         for entry in self.plan["steps"]:
             step = self.status["steps"][entry["name"]]
             if step["state"] == "waiting":
-                missing = [name for name in entry["inputs"] if not self._has_finished(name)]
-                step["reason"] = f"not run: it reads {', '.join(missing)}, which did not finish"
+                step["reason"] = f"not run: {self._why_not(entry)}"
 
-    def _has_finished(self, name: str) -> bool:
-        return name in self.plan["inputs"] or self.status["steps"][name]["state"] == "finished"
+    def _why_not(self, step: StepPlan) -> str:
+        sources = self._steps_read(step)
+        if step["when_failed"] and self._state(sources[0]) != "failed":
+            return f"it runs only if {sources[0]} fails"
+        missing = [name for name in sources if self._state(name) != "finished"]
+        if missing and not step["when_failed"]:
+            return f"it reads {', '.join(missing)}, which did not finish"
+        return "no further step was to begin, by request"
 
     def _keep(self) -> None:
         write_durably(self.directory / "status.json", json.dumps(self.status, indent=1))
