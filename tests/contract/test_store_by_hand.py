@@ -729,6 +729,21 @@ def test_a_launch_that_was_never_sent_does_not_keep_the_key(store: Store) -> Non
     assert [str(each.state) for each in store.launches.list()] == ["killed"]
 
 
+def test_what_is_forced_after_a_launch_begins_a_round_that_no_launch_had(store: Store) -> None:
+    """So that its own launch has another name; if the first has launched nothing, there is nothing to clash with."""
+    rivals(store)
+    settle(store, count=2)
+    redo(store, DispatchVerb.REDISPATCH, [1])
+    store.by_hand.force(store.by_hand.taken(DispatchId(3)), HAND)
+    without = store.dispatches.get(DispatchId(3)).round
+    settle(store, count=2)
+    launched(store, 3, *ON_ITS_WAY, LaunchState.FAILED)
+
+    store.by_hand.force(store.by_hand.taken(DispatchId(1)), HAND)
+
+    assert (without, store.dispatches.get(DispatchId(1)).round) == (0, 1)
+
+
 def test_what_the_first_left_behind_can_be_seen(store: Store) -> None:
     """Its launches, with their states and the datasets that they were to make."""
     rivals(store)
@@ -781,3 +796,14 @@ def test_only_what_was_refused_can_be_forced(store: Store, id_: int, said: str) 
 
     with pytest.raises((NotAllowed, NotFound), match=said):
         store.by_hand.taken(DispatchId(id_))
+
+
+def test_an_older_launch_that_is_retried_is_in_the_way(store: Store) -> None:
+    """The newest has failed, and what it repeated was retried since and runs: a third would be beside it."""
+    take_in(store, 1)
+    judge(store, rule())
+    settle(store)
+    launched(store, 1, *ON_ITS_WAY, LaunchState.FAILED, LaunchState.RUNNING)
+    launched(store, 1, *ON_ITS_WAY, LaunchState.FAILED, key="second")
+
+    assert redo(store, DispatchVerb.REDISPATCH, [1]).stayed == {"waiting for their launch to end": [1]}
