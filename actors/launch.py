@@ -42,5 +42,6 @@ class Launch:
                 dispatch_id=order.dispatch_id,
                 key=launch_key(asked.workflow, order.dispatch_id, order.round),
                 rule=order.rule,
+                round=order.round,
             )
         )

@@ -103,7 +103,7 @@ class IntakeSettings(_Section):
 class WorkerSettings(_Section):
     """How dispatches are carried out."""
 
-    threads: int = Field(4, ge=1, le=256, description="actions carried out at the same time")
+    threads: int = Field(16, ge=1, le=256, description="actions carried out at the same time")
     lease: Duration = Field(
         timedelta(seconds=15), description="after this long without a sign of life a worker is taken for dead"
     )
@@ -147,7 +147,65 @@ class CatalogSettings(_Section):
 class EngineSettings(_Section):
     """What runs workflows."""
 
-    kind: Literal["embedded"] = "embedded"
+    kind: Literal["embedded", "panda", "panda-stepwise"] = Field(
+        "embedded", description="panda: whole workflows on PanDA; panda-stepwise: step by step"
+    )
+    site: str | None = Field(
+        None, pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,15}$", description="for PanDA: the profile sites/<site>.yaml"
+    )
+    largest_package: int = Field(20, ge=1, le=1000, description="megabytes that are sent, and kept, for one launch")
+
+    @model_validator(mode="after")
+    def _panda_needs_a_site(self) -> Self:
+        if self.kind != "embedded" and self.site is None:
+            raise ValueError(f"kind {self.kind} needs a site: the name of a profile, sites/<site>.yaml in the home")
+        return self
+
+
+class CallbackSettings(_Section):
+    """Where jobs tell how far they are. Nobody asks them unless an address is set."""
+
+    url: str | None = Field(
+        None,
+        pattern=r"^https?://[A-Za-z0-9_.:@/\[\]-]+$",
+        description="where jobs reach `muleteer serve`, for example https://muleteer.example.org",
+    )
+    heartbeat: Duration = Field(timedelta(minutes=10), description="how often a PanDA job says that it is alive")
+
+    @field_validator("heartbeat")
+    @classmethod
+    def _not_too_often(cls, value: timedelta) -> timedelta:
+        if value < timedelta(seconds=10):
+            raise ValueError("thousands of jobs say it: 10s is the least")
+        return value
+
+
+class LaunchSettings(_Section):
+    """What a workflow must be like to be launched."""
+
+    require_commit: Literal["no", "committed", "pushed"] = Field(
+        "no", description="only workflows whose folder is committed to git as it is, or pushed too"
+    )
+
+
+class ArchiveSettings(_Section):
+    """What was sent, written into a git repository now and then."""
+
+    git: Path | None = Field(None, description="the repository's directory; nothing is written unless it is set")
+    every: Duration = timedelta(hours=1)
+    push: bool = False
+    remote: str = Field("origin", pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,99}$")
+    name: str = Field("muleteer", pattern=r"^[^<>\n\x00]+$", description="who the commits are by")
+    email: str = Field("muleteer@localhost", pattern=r"^[^<>\s\x00]+$")
+    largest_file: int = Field(5, ge=1, le=1000, description="megabytes; larger files are named and left out")
+    largest_commit: int = Field(500, ge=1, le=100_000, description="megabytes; the next call writes the rest")
+
+    @field_validator("every")
+    @classmethod
+    def _not_too_often(cls, value: timedelta) -> timedelta:
+        if value < timedelta(seconds=10):
+            raise ValueError("10s is the least")
+        return value
 
 
 class Settings(BaseSettings):
@@ -166,6 +224,9 @@ class Settings(BaseSettings):
     intake: IntakeSettings = IntakeSettings()
     catalog: CatalogSettings = CatalogSettings()
     engine: EngineSettings = EngineSettings()
+    launch: LaunchSettings = LaunchSettings()
+    callback: CallbackSettings = CallbackSettings()
+    archive: ArchiveSettings = ArchiveSettings()
     worker: WorkerSettings = WorkerSettings()
     limits: LimitSettings = LimitSettings()
     log: LogSettings = LogSettings()

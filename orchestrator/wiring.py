@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,35 +38,50 @@ from orchestrator.dispatch.janitor import Janitor
 from orchestrator.dispatch.replay import Replayer
 from orchestrator.dispatch.rules import mistakes_of
 from orchestrator.dispatch.worker import Worker
+from orchestrator.launch.callback import Address, Heard, KeyUnusable, key_of, token_of
+from orchestrator.launch.commands import Commander
+from orchestrator.launch.git_archive import Keeping
+from orchestrator.launch.git_archivist import Archivist
 from orchestrator.launch.launcher import Launcher
 from orchestrator.launch.outputs import Outputs
-from orchestrator.launch.watcher import Watcher
+from orchestrator.launch.sites import read_site
+from orchestrator.launch.watcher import STALLED_AFTER, Watcher
 from orchestrator.launch.workflows import Workflows
 from orchestrator.loop import Loop, Outage, Patience, wait_out
 from orchestrator.monitor.access import Tokens
-from orchestrator.panda.local import LocalEngine
+from orchestrator.panda.client.api import PandaApi
+from orchestrator.panda.client.sending import Sender
+from orchestrator.panda.client.token import Token
+from orchestrator.panda.embedded.engine import LocalEngine
 from orchestrator.panda.port import Engine, EngineRefused
 from orchestrator.rucio.local import LocalCatalog
 from orchestrator.rucio.port import DidNotFound
-from orchestrator.settings import Settings, secret
+from orchestrator.settings import ConfigurationError, Settings, secret
 from orchestrator.store.intake import Intake
 from orchestrator.store.port import StoreUnavailable
 from orchestrator.store.store import Store
 from schemas.did import Did
 from schemas.gate import Kind
+from schemas.job import REPORTS
 from schemas.rule import Limits, Rule, RuleVersion
+from schemas.site import Site
 from schemas.workflow import Workflow
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
+
+    from orchestrator.monitor.jobs import Jobs
 
 log = structlog.get_logger()
 
 #: The workflows that come with the product.
 BUNDLED_WORKFLOWS = Path(__file__).resolve().parent.parent / "workflows"
 
-#: How often the watcher looks at the embedded engine, and the catalog's announcements are sent on, in seconds.
-_WATCH, _FLUSH = 0.25, 0.5
+#: How often the watcher looks at the embedded engine, and what people ask of launches is carried out.
+_WATCH, _COMMAND = timedelta(seconds=0.25), timedelta(seconds=1)
+
+#: How often the catalog's announcements are sent on, in seconds.
+_FLUSH = 0.5
 
 #: How long a loop may take to end when muleteer is stopped, in seconds.
 _FAREWELL = 10.0
@@ -112,6 +127,21 @@ class Muleteer:
 
     @cached_property
     def engine(self) -> Engine:
+        """Raises ConfigurationError: the site's profile, the key for reports of jobs."""
+        engine = self._panda_engine(self.site) if self.site is not None else self._embedded_engine()
+        callback = self.settings.callback
+        if callback.url is None:
+            return engine
+        return Heard(engine, Address(callback.url.rstrip("/") + REPORTS, self._callback_key, callback.heartbeat))
+
+    @cached_property
+    def _callback_key(self) -> bytes:
+        try:
+            return key_of(self.home)
+        except KeyUnusable as error:
+            raise ConfigurationError(str(error)) from None
+
+    def _embedded_engine(self) -> LocalEngine:
         def resolve(did: Did) -> Sequence[Path]:
             try:
                 return [Path(entry.pfn) for entry in self.catalog.files(did)]
@@ -121,12 +151,46 @@ class Muleteer:
         return LocalEngine(self.home / "launches", resolve)
 
     @cached_property
+    def panda(self) -> PandaApi:
+        """PanDA's server. Only where `site` is one. Raises ConfigurationError."""
+        assert self.site is not None, "there is no PanDA on the embedded engine"
+        return PandaApi(self.site, self._token)
+
+    @cached_property
+    def _token(self) -> Token:
+        assert self.site is not None, "there is no token on the embedded engine"
+        return Token(self.site.token_file, clock=self.clock)
+
+    def _panda_engine(self, site: Site) -> Engine:
+        from orchestrator.panda.engine import PandaEngine  # who uses the embedded engine need not wait for it
+        from orchestrator.panda.stepwise import StepwiseEngine
+
+        sender = Sender(site, self._token, clock=self.clock)
+        if self.settings.engine.kind == "panda":
+            return PandaEngine(site, self.panda, sender, clock=self.clock)
+        return StepwiseEngine(site, self.panda, sender, clock=self.clock)
+
+    @cached_property
+    def site(self) -> Site | None:
+        """The profile of the PanDA that is used; None on the embedded engine. Raises ConfigurationError."""
+        name = self.settings.engine.site
+        return None if self.settings.engine.kind == "embedded" or name is None else read_site(self.home, name)
+
+    @cached_property
     def workflows(self) -> Workflows:
         return Workflows([*(self.home / folder for folder in self.settings.workflows), BUNDLED_WORKFLOWS])
 
     @cached_property
     def launcher(self) -> Launcher:
-        return Launcher(self.workflows, self.store.launches, self.engine, store_id=self.store.id, clock=self.clock)
+        return Launcher(
+            self.workflows,
+            self.store.launches,
+            self.engine,
+            store_id=self.store.id,
+            clock=self.clock,
+            largest=self.settings.engine.largest_package * 1_000_000,
+            require_commit=self.settings.launch.require_commit,
+        )
 
     @cached_property
     def actors(self) -> Actors:
@@ -176,7 +240,35 @@ class Muleteer:
         return groups if all_ == Limits() else {EVERYTHING: all_, **groups}
 
     def watcher(self) -> Watcher:
-        return Watcher(self.store.launches, self.engine, Outputs(self.engine, self.catalog), clock=self.clock)
+        return Watcher(
+            self.store.launches,
+            self.store.launch_commands,
+            self.engine,
+            Outputs(self.engine, self.catalog),
+            clock=self.clock,
+            stalled_after=self.site.stalled_after if self.site is not None else STALLED_AFTER,
+        )
+
+    def commander(self) -> Commander:
+        return Commander(self.store.launches, self.store.launch_commands, self.engine, clock=self.clock)
+
+    def keeping(self, directory: Path | None = None) -> Keeping | None:
+        """Where what was sent is written in git: this directory, else that of the settings; None if neither is said."""
+        told = self.settings.archive
+        if directory is None and told.git is None:
+            return None
+        return Keeping(
+            directory=directory if directory is not None else self.home / (told.git or ""),
+            who=(told.name, told.email),
+            largest_file=told.largest_file * 1_000_000,
+            largest_commit=told.largest_commit * 1_000_000,
+            remote=told.remote if told.push else None,
+        )
+
+    @property
+    def watch_every(self) -> timedelta:
+        """How often the engine is asked how far launches have come."""
+        return self.site.poll if self.site is not None else _WATCH
 
     def janitor(self) -> Janitor:
         return Janitor(self.store, lease=self.settings.worker.lease, clock=self.clock)
@@ -211,12 +303,28 @@ class Muleteer:
         def mistakes(rule: Rule) -> Iterable[Mistake]:
             return mistakes_of(rule, self.actors, self.tools())
 
-        return build(self.store, self.tokens, mistakes, self.new_cycles, self.clock)
+        return build(self.store, self.tokens, mistakes, self.new_cycles, self.clock, self._jobs())
+
+    def jobs_alone(self) -> FastAPI | None:
+        """A service that takes reports of jobs in and does nothing else; None if no job is told an address."""
+        from orchestrator.monitor.jobs import alone
+
+        jobs = self._jobs()
+        return None if jobs is None else alone(jobs)
+
+    def _jobs(self) -> Jobs | None:
+        from orchestrator.monitor.jobs import Jobs
+
+        if self.settings.callback.url is None:
+            return None
+        return Jobs(self.store, partial(token_of, self._callback_key), self.clock)
 
     def close(self) -> None:
         """Close what was opened."""
         if "store" in self.__dict__:
             self.store.close()
+        if "panda" in self.__dict__:
+            self.panda.close()
 
 
 class Service:
@@ -282,8 +390,14 @@ class Service:
         lease = self._muleteer.settings.worker.lease
         self._every(lease / 4, "lease", worker.renew)
         self._every(lease / 4, "janitor", self._muleteer.janitor().tidy)
-        self._every(timedelta(seconds=_WATCH), "watcher", self._muleteer.watcher().look)
+        self._every(self._muleteer.watch_every, "watcher", self._muleteer.watcher().look)
+        self._every(_COMMAND, "commander", self._muleteer.commander().carry_out)
         self._every(timedelta(seconds=_FLUSH), "catalog", self._muleteer.catalog.flush)
+        keeping = self._muleteer.keeping()
+        if keeping is not None:
+            launches, clock, stopping = self._muleteer.store.launches, self._muleteer.clock, self._stopping.is_set
+            archivist = Archivist(launches, keeping, clock=clock, stopping=stopping)
+            self._every(self._muleteer.settings.archive.every, "archive", archivist.keep)
         return [self._loop("worker", worker.step)]
 
     def _loop(self, name: str, step: Callable[[], Any]) -> Loop:

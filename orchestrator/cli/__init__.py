@@ -27,6 +27,7 @@ from orchestrator.cli import (
     show,
     stopping,
     trying,
+    workflows,
 )
 
 app = typer.Typer(
@@ -60,6 +61,7 @@ app.add_typer(rooms.app, name="rooms")
 app.add_typer(dispatching.app, name="dispatch")
 app.add_typer(dispatches.app, name="dispatches")
 app.add_typer(launches.app, name="launches")
+app.add_typer(workflows.app, name="workflow")
 app.add_typer(catalog.app, name="catalog")
 app.add_typer(replay.app, name="replay")
 app.add_typer(runs.app, name="runs")

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import typer
 
@@ -90,6 +91,13 @@ def _found(what: str, check: Callable[[Muleteer], str], muleteer: Muleteer) -> F
         return Finding(what, False, str(error))
 
 
+#: A client goes on for `submit_timeout` when whoever started it is killed.
+_TOO_SOON: Final = (
+    "CAREFUL: settle is not longer than submit_timeout, so after a crash a launch may be sent again while the first "
+    "client still sends it: raise settle in the site's profile"
+)
+
+
 class _Wrong(Exception):
     """What is wrong, and what to do."""
 
@@ -143,7 +151,11 @@ def _catalog(muleteer: Muleteer) -> str:
 
 
 def _engine(muleteer: Muleteer) -> str:
-    muleteer.engine.find("doctor")
+    site = muleteer.site
+    if site is not None:
+        said = f"{muleteer.engine.name} at {site.name}: {muleteer.panda.handshake(muleteer.clock())}"
+        return said if site.settle > site.submit_timeout else f"{said}; {_TOO_SOON}"
+    muleteer.engine.find("doctor", {})
     return muleteer.engine.name
 
 

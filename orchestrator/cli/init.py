@@ -34,6 +34,11 @@ _SETTINGS = """\
 # tls = false
 # selector = "event_type = 'close'"
 
+[engine]
+# kind = "embedded"                          # "panda" for whole workflows on PanDA, "panda-stepwise" step by step
+# site = "example"                           # for PanDA: the profile sites/example.yaml
+# largest_package = 20                       # megabytes that are sent, and kept, for one launch
+
 [worker]
 # threads = 4                                # actions carried out at the same time
 # lease = "15s"                              # a worker silent for this long is taken for dead
@@ -66,12 +71,42 @@ rules:
 """
 
 
+_SITE = """\
+# How one PanDA is used. Copy this file to sites/<name>.yaml, and write engine.site = "<name>" into muleteer.toml.
+# It holds no secret: the token is in a file of its own, or in the variable PANDA_AUTH_ID_TOKEN.
+name: example
+description: Shown wherever people act.
+instance: testbed                            # production, integration or testbed
+url: http://pandaserver.example.org:25080
+url_ssl: https://pandaserver.example.org:25443
+# cache_url: https://pandacache.example.org:25443
+vo: myvo
+# production_role: true                      # pause, resume, and act on the launches of others
+# working_group: mygroup
+# official: true                             # datasets of the group; the token must name the group <vo>/production
+prefix: user.me                              # what every dataset's name begins with: user.<nickname> or group.<vo>
+# site: MY_QUEUE                             # where steps run that name no site and no queue
+# queues: {high: MY_LARGE_QUEUE, low: MY_SMALL_QUEUE}
+token_file: secrets/panda_token              # readable by you alone: chmod 600
+# ca_directory: /etc/grid-security/certificates
+monitor:
+  task: https://panda.example.org/task/{id}/
+  request: https://panda.example.org/idds/wfprogress/?requestid={id}
+# submit_timeout: 5m                         # how long one call of prun or pchain may take
+# settle: 10m                                # after a doubt, so long the server may need to show what it took
+# parallel: 8                                # submissions at the same time
+# poll: 30s
+# stalled_after: 6h
+"""
+
+
 def init(home: Home = None) -> None:
     """Make a directory a home of muleteer: settings, a first rule, a folder for workflows."""
     place = (home or Path()).resolve()
     try:
         (place / "workflows").mkdir(parents=True, exist_ok=True)
-        for name, content in ((FILE_NAME, _SETTINGS), ("rules.yaml", _RULES)):
+        (place / "sites").mkdir(exist_ok=True)
+        for name, content in ((FILE_NAME, _SETTINGS), ("rules.yaml", _RULES), ("sites/example.yaml", _SITE)):
             path = place / name
             kept = path.exists()
             if not kept:

@@ -12,6 +12,7 @@ import typer
 
 from orchestrator.cli.common import Exit, Home, Json, command, fail, opened, out, print_json
 from orchestrator.cli.running import Signals
+from orchestrator.settings import FILE_NAME
 
 #: How often it is looked whether the service still runs.
 _GLANCE = timedelta(seconds=1)
@@ -23,6 +24,9 @@ def serve(
     home: Home = None,
     host: Annotated[str, typer.Option("--host", help="An address that only this machine can reach.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Where to listen.")] = 8642,
+    jobs_only: Annotated[
+        bool, typer.Option("--jobs-only", help="Take in what jobs report, and serve nothing else.")
+    ] = False,
 ) -> None:
     """Serve the window until stopped: REST under /api/v1, described by /api/openapi.json.
 
@@ -35,8 +39,12 @@ def serve(
     signals = Signals()
     with opened(home, quiet=False) as muleteer:
         muleteer.store.counts()
-        window = muleteer.window()
-        if not muleteer.tokens.names():
+        window = muleteer.jobs_alone() if jobs_only else muleteer.window()
+        if window is None:
+            fail(
+                Exit.REFUSED, f"no job is told where to report: set url under [callback] in {muleteer.home}/{FILE_NAME}"
+            )
+        if not jobs_only and not muleteer.tokens.names():
             out.print(f"Nobody has a token yet: {command()} token add NAME --home {muleteer.home}")
         server = uvicorn.Server(uvicorn.Config(window, host=host, port=port, log_config=None, access_log=False))
         # in a thread of its own, where it leaves the signals to us

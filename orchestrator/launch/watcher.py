@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from functools import partial
 from typing import Final
 
 import structlog
 
 from orchestrator.clock import Clock
 from orchestrator.launch.outputs import Outputs
+from orchestrator.launch.receipts import Tries, sent_of, tracked
 from orchestrator.panda.port import (
     Engine,
+    EngineError,
     EngineUnavailable,
     Progress,
-    Reference,
     SubmissionState,
     UnknownSubmission,
 )
 from orchestrator.rucio.port import CatalogError, CatalogUnavailable
-from orchestrator.store.launches import Launches
+from orchestrator.store.launch_commands import LaunchCommands
+from orchestrator.store.launches import Launches, Noted
 from orchestrator.store.port import StoreUnavailable
 from schemas.launch import Launch, LaunchId, LaunchState
 
@@ -31,80 +35,163 @@ _FOLLOWED: Final = frozenset({LaunchState.SUBMITTED, LaunchState.RUNNING})
 #: Somebody is sending it, or was when muleteer ended.
 _UNSURE: Final = frozenset({LaunchState.SUBMITTING, LaunchState.IN_DOUBT})
 
-#: Sending takes seconds. After this long nobody is at it any more.
+#: Sending takes seconds. After this long nobody is at it any more; and so often one in doubt is looked up.
 _TOO_LONG: Final = timedelta(minutes=2)
+
+#: So long nobody sends, however slow the engine is.
+_GONE: Final = timedelta(minutes=30)
+
+#: After a retry, an engine may show the end of before for so long.
+_GRACE: Final = timedelta(minutes=15)
+
+#: A launch of which nothing new was heard for so long is stalled, unless the engine's site says otherwise.
+STALLED_AFTER: Final = timedelta(hours=6)
+
+_GOING_ON: Final = frozenset({SubmissionState.SUBMITTED, SubmissionState.RUNNING})
 
 
 class Watcher:
-    """Asks the engine about each launch that has not ended."""
+    """Asks the engine about all launches that have not ended, at once."""
 
-    def __init__(self, launches: Launches, engine: Engine, outputs: Outputs, *, clock: Clock) -> None:
+    def __init__(
+        self,
+        launches: Launches,
+        commands: LaunchCommands,
+        engine: Engine,
+        outputs: Outputs,
+        *,
+        clock: Clock,
+        stalled_after: timedelta = STALLED_AFTER,
+    ) -> None:
         self._launches = launches
+        self._commands = commands
         self._engine = engine
         self._outputs = outputs
         self._clock = clock
+        self._stalled_after = stalled_after
+        self._tries = Tries(launches)
         #: Launches that could not be looked at for a reason nobody foresaw, and of which that was said.
         self._odd: set[LaunchId] = set()
+        #: Launches of which it was said that they are stalled.
+        self._stalled: set[LaunchId] = set()
+        #: Whether the engine could not be asked the last time.
+        self._away = False
+        #: When those in doubt were last looked up.
+        self._looked_up: dict[LaunchId, datetime] = {}
 
     def look(self) -> None:
-        """Look at every launch of our engine once. One that cannot be looked at does not keep the others.
+        """Look at all launches of our engine once. One that cannot be looked at does not keep the others.
 
         Raises:
             StoreUnavailable: the next look does it.
         """
-        for launch in self._launches.active():
-            if launch.engine == self._engine.identity:
-                try:
-                    self._look_at(launch)
-                except (EngineUnavailable, CatalogUnavailable) as error:
-                    log.debug("launch.unseen", launch=launch.id, name=launch.name, reason=str(error))
-                except StoreUnavailable:
-                    raise
-                except Exception:
-                    self._say_defect(launch)
-                else:
-                    self._odd.discard(launch.id)
+        active = self._launches.active(self._engine.identity)
+        followed = [launch for launch in active if launch.state in _FOLLOWED and launch.reference is not None]
+        if followed:
+            self._follow(followed)
+        unsure = [launch for launch in active if launch.state in _UNSURE]
+        self._looked_up = {each.id: self._looked_up.get(each.id, each.updated_at) for each in unsure}
+        for launch in unsure:
+            if self._clock() - self._looked_up[launch.id] > _TOO_LONG:
+                self._one(launch, partial(self._adopt, launch))
+        self._say_stalled(active)
 
-    def _look_at(self, launch: Launch) -> None:
-        if launch.state in _FOLLOWED and launch.reference is not None:
-            try:
-                self._follow(launch, Reference(launch.reference))
-            except UnknownSubmission as error:
-                self._end(launch, LaunchState.FAILED, str(error), None)
-        elif launch.state in _UNSURE and self._clock() - launch.updated_at > _TOO_LONG:
-            self._adopt(launch)
+    def _follow(self, launches: Sequence[Launch]) -> None:
+        began = self._clock()
+        seen = self._ask(launches)
+        retried = self._commands.retried_since(self._clock() - _GRACE)
+        noted: list[Noted] = []
+        for launch in launches:
+            news = seen.get(launch.name)
+            if isinstance(news, Progress):
+                self._tries.note(launch.id, *news.receipts)
+                if news.state in _GOING_ON or _is_being_retried(launch, retried, began):
+                    noted += _noted(launch, news)
+                elif not (launch.id in retried and news.steps == launch.steps):
+                    self._one(launch, partial(self._conclude, launch, news))
+            elif isinstance(news, UnknownSubmission):
+                self._one(launch, partial(self._end, launch, LaunchState.FAILED, str(news), None))
+            elif isinstance(news, EngineError):
+                log.debug("launch.unseen", launch=launch.id, name=launch.name, reason=str(news))
+        self._launches.note_progress(noted, who=_WHO, now=self._clock())
 
-    def _adopt(self, launch: Launch) -> None:
-        """Whoever was sending it is gone for good, perhaps; if the engine has it, it is followed all the same."""
-        reference = self._engine.find(launch.name)
-        if reference is not None:
-            why = "found on the engine; whoever sent it did not say so"
-            self._launches.advance(
-                launch, LaunchState.SUBMITTED, who=_WHO, why=why, now=self._clock(), reference=reference
-            )
+    def _ask(self, launches: Sequence[Launch]) -> Mapping[str, Progress | EngineError]:
+        """What the engine says of them. If it stumbles over one, that one is searched for by halves and left out."""
+        try:
+            seen = self._engine.look([tracked(self._launches, launch, self._commands) for launch in launches])
+        except EngineUnavailable as error:
+            if not self._away:
+                log.warning("engine.away", engine=self._engine.name, launches=len(launches), reason=str(error))
+            self._away = True
+            return {}
+        except StoreUnavailable:
+            raise
+        except Exception:
+            if len(launches) == 1:
+                self._say_defect(launches[0])
+                return {}
+            half = len(launches) // 2
+            return {**self._ask(launches[:half]), **self._ask(launches[half:])}
+        if self._away:
+            log.info("engine.back", engine=self._engine.name)
+        self._away = False
+        if len(launches) == 1:
+            self._odd.discard(launches[0].id)
+        return seen
+
+    def _one(self, launch: Launch, do: partial[None]) -> None:
+        """What goes wrong with one launch, foreseen or not, keeps no other."""
+        try:
+            do()
+        except (EngineUnavailable, CatalogUnavailable) as error:
+            log.debug("launch.unseen", launch=launch.id, name=launch.name, reason=str(error))
+        except StoreUnavailable:
+            raise
+        except Exception:
+            self._say_defect(launch)
+        else:
+            self._odd.discard(launch.id)
 
     def _say_defect(self, launch: Launch) -> None:
         if launch.id not in self._odd:
             log.exception("launch.defect", launch=launch.id, name=launch.name)
             self._odd.add(launch.id)
 
-    def _follow(self, launch: Launch, reference: Reference) -> None:
-        progress = self._engine.progress(reference)
-        match progress.state:
-            case SubmissionState.SUBMITTED | SubmissionState.RUNNING:
-                self._note(launch, progress)
-            case SubmissionState.FINISHED:
-                self._finish(launch, progress)
-            case SubmissionState.PARTLY_FINISHED | SubmissionState.FAILED | SubmissionState.KILLED:
-                self._end(launch, LaunchState(progress.state), progress.reason, progress)
+    def _adopt(self, launch: Launch) -> None:
+        """Whoever was sending it is gone for good, perhaps; if the engine has it, it is followed all the same.
 
-    def _note(self, launch: Launch, progress: Progress) -> None:
-        if progress.state is SubmissionState.RUNNING and launch.state is LaunchState.SUBMITTED:
-            self._launches.advance(
-                launch, LaunchState.RUNNING, who=_WHO, why=None, now=self._clock(), steps=progress.steps
+        If the engine has it not, and that can be believed, it is as before it was sent: a dispatch sends it once more,
+        and what a person launched can be sent again, or killed. Otherwise it would be in doubt for ever.
+        """
+        now = self._looked_up[launch.id] = self._clock()
+        reference = self._engine.find(launch.name, sent_of(self._launches, launch.id))
+        if reference is not None:
+            why = "found on the engine; whoever sent it did not say so"
+            self._launches.advance(launch, LaunchState.SUBMITTED, who=_WHO, why=why, now=now, reference=reference)
+        elif launch.state is LaunchState.IN_DOUBT and self._engine.settled(launch.updated_at, now):
+            why = f"{self._engine.name} has nothing of that name"
+            self._launches.advance(launch, LaunchState.PREPARED, who=_WHO, why=why, now=now)
+        elif launch.state is LaunchState.SUBMITTING and now - launch.updated_at > _GONE:
+            why = "nobody sends it any more, and nobody knows whether it was sent"
+            self._launches.advance(launch, LaunchState.IN_DOUBT, who=_WHO, why=why, now=now)
+
+    def _say_stalled(self, launches: Sequence[Launch]) -> None:
+        """Once for each, until it moves again."""
+        last = self._clock() - self._stalled_after
+        stalled = {launch.id: launch for launch in launches if (launch.moved_at or launch.updated_at) < last}
+        for id_ in stalled.keys() - self._stalled:
+            launch = stalled[id_]
+            since = (launch.moved_at or launch.updated_at).isoformat(timespec="seconds")
+            log.warning(
+                "launch.stalled", launch=id_, name=launch.name, since=since, next=f"muleteer launches show {id_}"
             )
-        elif progress.steps != launch.steps:
-            self._launches.note_steps(launch, progress.steps, now=self._clock())
+        self._stalled = set(stalled)
+
+    def _conclude(self, launch: Launch, progress: Progress) -> None:
+        if progress.state is SubmissionState.FINISHED:
+            self._finish(launch, progress)
+        else:
+            self._end(launch, LaunchState(progress.state), progress.reason, progress)
 
     def _finish(self, launch: Launch, progress: Progress) -> None:
         """Outputs first, state after: a crash between the two registers them again, which changes nothing."""
@@ -129,3 +216,16 @@ class Watcher:
         if ended.state is state:
             tell = log.info if state is LaunchState.FINISHED else log.warning
             tell(f"launch.{state}", launch=launch.id, name=launch.name, reason=why)
+
+
+def _is_being_retried(launch: Launch, retried: Mapping[LaunchId, datetime | None], began: datetime) -> bool:
+    """Whether it is to be retried, or was since we began to look: what we saw may be the end of before."""
+    at = retried.get(launch.id, began)
+    return at is None or at > began
+
+
+def _noted(launch: Launch, progress: Progress) -> Sequence[Noted]:
+    """What is new; nothing if nothing is."""
+    runs = progress.state is SubmissionState.RUNNING
+    begun = runs and launch.state is LaunchState.SUBMITTED
+    return [Noted(launch, progress.steps, runs)] if begun or progress.steps != launch.steps else []

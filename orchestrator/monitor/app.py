@@ -15,11 +15,13 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from orchestrator.clock import Clock
 from orchestrator.core.cycles import Cycle
 from orchestrator.core.mistakes import Mistake, said
+from orchestrator.monitor import jobs as reporting
 from orchestrator.monitor import messages, rules, suspensions, work
 from orchestrator.monitor.access import TokenError, Tokens
 from orchestrator.monitor.asking import Refused, Window
 from orchestrator.store.port import NotAllowed, NotFound, StoreError
 from orchestrator.store.store import Store
+from schemas.job import REPORTS
 from schemas.rule import Rule
 
 log = structlog.get_logger()
@@ -48,8 +50,12 @@ def build(
     mistakes: Callable[[Rule], Iterable[Mistake]],
     cycles: Callable[[Sequence[Rule], bool], Sequence[Cycle]],
     clock: Clock,
+    jobs: reporting.Jobs | None = None,
 ) -> FastAPI:
-    """The service. `mistakes` and `cycles` say what is wrong with rules before they go live: see `Window`."""
+    """The service. `mistakes` and `cycles` say what is wrong with rules before they go live: see `Window`.
+
+    With `jobs` it takes their reports in too.
+    """
     app = FastAPI(
         title="muleteer",
         description="What arrived, what it started, and the rules. Every change needs a reason and is journalled.",
@@ -63,6 +69,8 @@ def build(
     app.middleware("http")(_in_the_log)
     for router in (work.open_router, work.router, messages.router, rules.router, suspensions.router):
         app.include_router(router)
+    if jobs is not None:
+        reporting.mount(app, jobs)
     _explain_errors(app)
     return app
 
@@ -80,6 +88,8 @@ async def _bounded(request: Request, call: Callable[[Request], Awaitable[Respons
 
 async def _in_the_log(request: Request, call: Callable[[Request], Awaitable[Response]]) -> Response:
     response = await call(request)
+    if request.url.path == REPORTS:  # thousands of them, which are counted instead
+        return response
     if request.method != "GET" or response.status_code >= 400:
         who = getattr(request.state, "person", None)
         said_ = log.info if response.status_code < 500 else log.warning

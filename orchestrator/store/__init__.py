@@ -3,7 +3,9 @@
 * taken in: `intake`, `messages`
 * judged: `judging`, with `facts` (the catalog's answers), `run_flags` (what people said of runs), `restraints` (loop
   guard, prescale, unique keys), and the waiting rooms `chambers`, `joining`, `room_settling`, `rooms`
-* carried out: `dispatches` and `claiming`, with `gates`, `candidates`, `standings` and `suspensions`; `launches`
+* carried out: `dispatches` and `claiming`, with `gates`, `candidates`, `standings` and `suspensions`; `launches`,
+  with `launch_archive` (what was sent, and every try), `launch_rows`, `launch_listing` (filters, sums by run) and
+  `launch_commands` (what people ask) and `job_reports` (what jobs tell)
 * changed by people: `rules` and `rule_history`, `by_hand`, `dispatching_by_hand`, `forcing`
 * looked at and done again: `journal`, `history`, `replays`, `replaying`, `foreseeing`
 

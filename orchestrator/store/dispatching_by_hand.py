@@ -5,9 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, and_, func, select
 
-from orchestrator.core.by_hand import DISPATCH_STEPS, GIVEN_FROM, DispatchVerb, Hand, Tally, begins_a_round, in_the_way
+from orchestrator.core.by_hand import (
+    DISPATCH_STEPS,
+    GIVEN_FROM,
+    LAUNCHES,
+    WITH_ENGINE,
+    DispatchVerb,
+    Hand,
+    Tally,
+    begins_a_round,
+    in_the_way,
+)
 from orchestrator.core.clauses import CompiledRule, Facts
 from orchestrator.core.matching import RuleSet, plan
 from orchestrator.core.templates import TemplateError
@@ -50,12 +60,13 @@ def change_dispatches(
         elif why is not None:
             tally.stay(id_, why)
         else:
-            alike.setdefault((state, begins_a_round(launch)), []).append(id_)
+            anew = begins_a_round(launch, again=again and row["actor"] == LAUNCHES)
+            alike.setdefault((state, anew), []).append(id_)
     for (state, new_round), ids in alike.items():
         tally.changed += ids
         if new_round:
             for id_ in ids:
-                tally.remark(id_, "to make another launch beside the one that has ended")
+                tally.remark(id_, "to make another launch, beside the one there was")
         if not hand.dry_run:
             values: dict[str, Any] = {"spent": 0, "not_before": None} if verb in _ANEW else {}
             if new_round:
@@ -94,14 +105,16 @@ def _keys_of_others(connection: Connection, rows: Sequence[Row]) -> Mapping[int,
 
 
 def _newest_launches(connection: Connection, rows: Sequence[Row]) -> Mapping[int, LaunchState]:
-    """Where the newest launch of each dispatch stands."""
+    """Where the newest launch of each dispatch stands; an older one goes before it that is at work, being retried."""
     found: dict[int, LaunchState] = {}
     for chunk in chunks([row["id"] for row in rows]):
         newest = (
             select(func.max(launches.c.id)).where(launches.c.dispatch_id.in_(chunk)).group_by(launches.c.dispatch_id)
         )
-        query = select(launches.c.dispatch_id, launches.c.state).where(launches.c.id.in_(newest))
-        found.update((id_, LaunchState(state)) for id_, state in connection.execute(query))
+        at_work = and_(launches.c.dispatch_id.in_(chunk), launches.c.state.in_(WITH_ENGINE))
+        columns = (launches.c.dispatch_id, launches.c.state)
+        for query in (select(*columns).where(launches.c.id.in_(newest)), select(*columns).where(at_work)):
+            found.update((id_, LaunchState(state)) for id_, state in connection.execute(query))
     return found
 
 

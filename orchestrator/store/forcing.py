@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, func, select, update
 
 from orchestrator.core.by_hand import Hand
-from orchestrator.core.states import LAUNCH, final
+from orchestrator.core.states import LAUNCH_ENDED
 from orchestrator.store.intake import chunks
 from orchestrator.store.journal import move, record
 from orchestrator.store.port import NotAllowed, NotFound
@@ -69,7 +69,7 @@ _OPEN = (DispatchState.READY, DispatchState.WAITING, DispatchState.HELD)
 
 def _with_engine(launch: Left) -> bool:
     """Of what was only prepared, nothing was sent."""
-    return launch.state not in final(LAUNCH) and launch.state is not LaunchState.PREPARED
+    return launch.state not in LAUNCH_ENDED and launch.state is not LaunchState.PREPARED
 
 
 def taken(connection: Connection, id_: DispatchId) -> Taken:
@@ -137,7 +137,7 @@ def force(connection: Connection, seen: Taken, hand: Hand) -> list[DispatchId]:
     holder = {"message_id": now.message_id, "rule": now.rule, "dispatch_id": now.refused[0], "at": hand.now}
     connection.execute(update(guards).where(guards.c.key == seen.key).values(holder))
     why = f"forced, instead of dispatch {now.first[0][0]}: {hand.why}"
-    return _put_on_the_list(connection, now.refused, why, hand)
+    return _put_on_the_list(connection, now.refused, why, hand, _next_round(connection, now))
 
 
 def _supersede(connection: Connection, now: Taken, hand: Hand) -> None:
@@ -154,8 +154,21 @@ def _supersede(connection: Connection, now: Taken, hand: Hand) -> None:
     move(connection, launches, prepared, LaunchState.PREPARED, LaunchState.KILLED, **how, **ended)
 
 
-def _put_on_the_list(connection: Connection, ids: Sequence[DispatchId], why: str, hand: Hand) -> list[DispatchId]:
+def _next_round(connection: Connection, now: Taken) -> int | None:
+    """A round that no launch of the first match had, so that names do not clash; None if it has launched nothing."""
+    if not now.launches:
+        return None
+    ids = [*now.refused, *(id_ for id_, _ in now.first)]
+    last: int = connection.scalars(select(func.max(dispatches.c.round)).where(dispatches.c.id.in_(ids))).one()
+    return last + 1
+
+
+def _put_on_the_list(
+    connection: Connection, ids: Sequence[DispatchId], why: str, hand: Hand, round_: int | None
+) -> list[DispatchId]:
     values: dict[str, Any] = {"reason": why, "updated_at": hand.now, "spent": 0, "not_before": None}
+    if round_ is not None:
+        values["round"] = round_
     ready: list[int] = []
     for state in (DispatchState.REFUSED, DispatchState.CANCELLED):
         ready += move(

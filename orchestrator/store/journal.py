@@ -12,10 +12,10 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Table, insert, select, update
 
-from orchestrator.core.states import DISPATCH, LAUNCH, MESSAGE, REPLAY, ROOM, may_follow
+from orchestrator.core.states import COMMAND, DISPATCH, LAUNCH, MESSAGE, REPLAY, ROOM, may_follow
 from orchestrator.core.states import Table as Transitions
 from orchestrator.store.engine import Database
-from orchestrator.store.tables import dispatches, journal, launches, messages, replays, rooms
+from orchestrator.store.tables import dispatches, journal, launch_commands, launches, messages, replays, rooms
 from schemas.message import MessageState
 from schemas.views import JournalEntry
 
@@ -23,6 +23,7 @@ _SUBJECTS: Final[dict[str, tuple[str, Transitions]]] = {
     messages.name: ("message", MESSAGE),
     dispatches.name: ("dispatch", DISPATCH),
     launches.name: ("launch", LAUNCH),
+    launch_commands.name: ("command", COMMAND),
     replays.name: ("replay", REPLAY),
     rooms.name: ("room", ROOM),
 }
@@ -71,8 +72,9 @@ def move(
 
 
 def without_nul(text: str | None) -> str | None:
-    """PostgreSQL keeps no NUL in a text, and what programs print may hold one."""
-    return None if text is None else text.replace("\0", "\\0")
+    """PostgreSQL keeps no NUL in a text, and what programs print may hold one; nor does anybody keep half a character,
+    which what servers say may hold."""
+    return None if text is None else text.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def record(

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, Table, exists, func, or_, select
 
-from orchestrator.core.states import LAUNCH, final
+from orchestrator.core.states import LAUNCH, LAUNCH_ENDED
 from orchestrator.store.engine import Database
 from orchestrator.store.intake import chunks
 from orchestrator.store.port import NotFound
@@ -26,7 +26,7 @@ _IN_FLIGHT = (
     DispatchState.HELD,
 )
 
-_LAUNCHES_GOING_ON = sorted(LAUNCH.keys() - final(LAUNCH))
+_LAUNCHES_GOING_ON = sorted(LAUNCH.keys() - LAUNCH_ENDED)
 
 #: So many ids are named.
 _FEW = 5

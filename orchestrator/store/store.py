@@ -14,7 +14,9 @@ from orchestrator.store.dispatches import Dispatches
 from orchestrator.store.engine import Database
 from orchestrator.store.facts import FactStore
 from orchestrator.store.history import MessageHistory
+from orchestrator.store.job_reports import JobReports
 from orchestrator.store.journal import Journal
+from orchestrator.store.launch_commands import LaunchCommands
 from orchestrator.store.launches import Launches
 from orchestrator.store.messages import Messages
 from orchestrator.store.relay import Relay
@@ -48,6 +50,10 @@ class Store:
     by_hand: ByHand
     #: What stands still.
     suspensions: Suspensions
+    #: What people ask of launches.
+    launch_commands: LaunchCommands
+    #: What jobs tell about themselves.
+    job_reports: JobReports
     #: Histories sent through the rules again.
     replays: Replays
     #: The waiting rooms of rules that join datasets.
@@ -85,6 +91,8 @@ class Store:
             MessageHistory(database),
             ByHand(database),
             Suspensions(database),
+            LaunchCommands(database),
+            JobReports(database),
             Replays(database),
             Rooms(database),
         )

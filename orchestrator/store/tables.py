@@ -11,6 +11,7 @@ from sqlalchemy import (
     Column,
     DateTime,
     Dialect,
+    Float,
     ForeignKey,
     Index,
     Integer,
@@ -270,15 +271,112 @@ launches = Table(
     Column("parameters", Text, nullable=False),
     Column("inputs", Text, nullable=False),
     Column("outputs", Text, nullable=False),
-    Column("engine", String(32), nullable=False),
+    # SQLite cannot change a column's type, and does not ask how long a text is
+    Column("engine", String(300).with_variant(String(32), "sqlite"), nullable=False),
     Column("reference", Text),
     Column("state", String(16), nullable=False),
     Column("reason", Text),
     Column("steps", Text, nullable=False),
     Column("created_at", Moment, nullable=False),
     Column("updated_at", Moment, nullable=False),
+    # the detector's run
+    Column("run", BigInteger),
+    Column("submitted_at", Moment),
+    # when the engine last reported anything new
+    Column("moved_at", Moment),
+    # the steps and their input files, counted, so that many launches are summed up without reading their steps
+    Column("step_count", Integer, nullable=False, server_default="0"),
+    Column("steps_finished", Integer, nullable=False, server_default="0"),
+    Column("steps_failed", Integer, nullable=False, server_default="0"),
+    # a step that is half through its files counts half
+    Column("steps_done", Float, nullable=False, server_default="0"),
+    Column("files", BigInteger, nullable=False, server_default="0"),
+    Column("files_finished", BigInteger, nullable=False, server_default="0"),
+    Column("files_failed", BigInteger, nullable=False, server_default="0"),
+    # the git commit of the workflow's folder
+    Column("definition", String(100)),
     Index("ix_launches_state", "state", "id"),
     Index("ix_launches_dispatch", "dispatch_id"),
+    Index("ix_launches_run", "run", "state"),
+)
+
+#: Contents of files by their SHA-256: what many launches share is kept once.
+blobs = Table(
+    "blobs",
+    metadata,
+    Column("digest", String(64), primary_key=True),
+    # bytes, before they were compressed
+    Column("size", Integer, nullable=False),
+    # as zlib makes it
+    Column("content", LargeBinary, nullable=False),
+)
+
+#: What was sent for each launch, file by file.
+launch_files = Table(
+    "launch_files",
+    metadata,
+    Column("launch_id", _Id, ForeignKey("launches.id"), primary_key=True),
+    Column("path", Text, primary_key=True),
+    Column("digest", String(64), ForeignKey("blobs.digest"), nullable=False),
+    Column("executable", Boolean, nullable=False),
+)
+
+#: Every try at handing a launch over.
+submissions = Table(
+    "submissions",
+    metadata,
+    Column("launch_id", _Id, ForeignKey("launches.id"), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("step", String(100)),
+    Column("command", Text, nullable=False),
+    Column("client", Text),
+    Column("started_at", Moment, nullable=False),
+    Column("ended_at", Moment),
+    Column("exit_code", Integer),
+    Column("output", Text, nullable=False),
+    Column("answer", Text),
+    Column("verdict", Text),
+)
+
+#: What people asked of launches that were submitted.
+launch_commands = Table(
+    "launch_commands",
+    metadata,
+    Column("id", _Id, primary_key=True, autoincrement=True),
+    Column("launch_id", _Id, ForeignKey("launches.id"), nullable=False),
+    Column("command", String(16), nullable=False),
+    Column("parameters", Text, nullable=False),
+    Column("step", String(100)),
+    Column("who", Text, nullable=False),
+    Column("why", Text),
+    Column("state", String(16), nullable=False),
+    Column("answer", Text),
+    Column("asked_at", Moment, nullable=False),
+    Column("settled_at", Moment),
+    # who carries it out, and since when
+    Column("owner", Text),
+    Column("claimed_at", Moment),
+    Index("ix_launch_commands_launch", "launch_id"),
+    _partial("ix_launch_commands_wanted", "id", where="state = 'wanted'"),
+    _partial("ix_launch_commands_retries", "settled_at", where="command = 'retry'"),
+)
+
+#: What was heard last of each job that tells about itself.
+job_reports = Table(
+    "job_reports",
+    metadata,
+    Column("launch_id", _Id, ForeignKey("launches.id"), primary_key=True),
+    Column("step", String(100), primary_key=True),
+    Column("job", String(100), primary_key=True),
+    # the job's number among those of its step
+    Column("number", BigInteger),
+    Column("what", String(16), nullable=False),
+    Column("done", BigInteger),
+    Column("total", BigInteger),
+    Column("exit_code", Integer),
+    Column("host", String(100)),
+    Column("since", Moment, nullable=False),
+    Column("at", Moment, nullable=False),
 )
 
 #: The datasets that launches make, with every rule that had a part in it.

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from orchestrator import logs
-from tests.bench import by_hand, growth, ingest, latency, listing, matching, memory, preview
+from tests.bench import by_hand, following, growth, ingest, latency, launching, listing, matching, memory, preview
 from tests.bench.bench import Bench
 from tests.bench.figures import Figure, Skipped, print_figures
 
@@ -23,6 +23,8 @@ BENCHMARKS: Mapping[str, Callable[[Bench], Iterator[Figure]]] = {
     "preview": preview.measure,
     "by_hand": by_hand.measure,
     "listing": listing.measure,
+    "launching": launching.measure,
+    "following": following.measure,
 }
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy import inspect, text
@@ -16,6 +17,7 @@ from orchestrator.store.engine import Database
 from orchestrator.store.port import StoreOutdated
 from orchestrator.store.store import Store
 from orchestrator.store.tables import metadata
+from schemas.launch import LaunchId
 from tests.unit.making import NOW, frame
 
 
@@ -35,6 +37,12 @@ def pretend(database: Database, revision: str) -> None:
     """Let the database say that its schema is of this revision."""
     with database.write() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = :revision"), {"revision": revision})
+
+
+def upgraded_to(database: Database, revision: str) -> None:
+    """The database as an earlier version of the program left it."""
+    with database.write() as connection:
+        command.upgrade(schema._config(connection), revision)
 
 
 def test_an_empty_database_is_brought_to_what_the_program_needs(database: Database) -> None:
@@ -147,3 +155,26 @@ def test_sqlite_is_upgraded_by_opening_it(store_url: str) -> None:
 
     assert again.counts().messages == {"pending": 1}
     again.close()
+
+
+def test_launches_of_an_earlier_version_are_counted(database: Database, store_url: str) -> None:
+    """They have no package and no tries; their run and their steps are in the sums all the same."""
+    upgraded_to(database, "0002")
+    steps = '[{"name": "a", "state": "finished"}, {"name": "b", "state": "failed"}]'
+    columns = "key, name, workflow, parameters, inputs, outputs, engine, state, steps, created_at, updated_at"
+    values = ":name, :name, 'w', :parameters, '{}', '{}', 'embedded', 'failed', :steps, :at, :at"
+    rows = [
+        {"name": f"n{number}", "parameters": parameters, "steps": steps, "at": "2026-11-22 01:00:00.000000+00:00"}
+        for number, parameters in enumerate(['{"run": "00021615"}', '{"run": "x"}', "{}"])
+    ]
+    with database.write() as connection:
+        connection.execute(text(f"INSERT INTO launches ({columns}) VALUES ({values})"), rows)
+
+    schema.upgrade(database)
+
+    store = Store.open(store_url)
+    (summary,) = store.launches.by_run()
+    assert (summary.run, summary.steps, summary.steps_finished, summary.steps_failed) == (21615, 2, 1, 1)
+    assert [(each.name, each.run) for each in store.launches.list()] == [("n2", None), ("n1", None), ("n0", 21615)]
+    assert (store.launches.package(LaunchId(1)), store.launches.tries(LaunchId(1))) == ({}, [])
+    store.close()

@@ -301,6 +301,7 @@ def test_the_image_is_built_from_what_is_copied(tmp_path: Path) -> None:
         "workflows/calorimeter/workflow.yaml",
         "workflows/calorimeter/calibrations/2023p001.csv",
         "schemas/json/rule.schema.json",
+        "orchestrator/launch/failures.yaml",
         "orchestrator/store/migrations/versions/0001_the_first_schema.py",
         "orchestrator/py.typed",
     } <= modes.keys()

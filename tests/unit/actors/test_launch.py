@@ -50,7 +50,7 @@ def test_another_round_of_a_dispatch_asks_for_another_launch(tmp_path: Path) -> 
 
     Launch().act(replace(order(2), round=1), Tools(tmp_path, launching, lambda: False))
 
-    assert [each.key for each in launching.requests] == ["calo/dispatch-3/round-1"]
+    assert [(each.key, each.round) for each in launching.requests] == [("calo/dispatch-3/round-1", 1)]
 
 
 def test_a_workflow_is_checked_before_a_rule_goes_live(tmp_path: Path) -> None:

@@ -216,14 +216,15 @@ def test_init_makes_a_home_and_overwrites_nothing(anywhere: Muleteer, tmp_path: 
     """Settings and a first rule that can be applied as they are; a second time, what is there is kept."""
     place = tmp_path / "new" / "home"
     first = anywhere("init", "--home", place)
-    assert sorted(path.name for path in place.iterdir()) == [".muleteer", "muleteer.toml", "rules.yaml", "workflows"]
+    made = [".muleteer", "muleteer.toml", "rules.yaml", "sites", "workflows"]
+    assert sorted(path.name for path in place.iterdir()) == made
     (place / "rules.yaml").write_text(GOOD)
 
     second = anywhere("init", "--home", place)
 
     assert (first.code, second.code) == (0, 0)
     assert (place / "rules.yaml").read_text() == GOOD
-    assert second.out.count("kept") == 2
+    assert second.out.count("kept") == 3
 
 
 def test_what_init_writes_is_in_force_as_it_is(anywhere: Muleteer, tmp_path: Path) -> None:

@@ -231,4 +231,4 @@ def test_a_loop_is_an_error(past: Store, muleteer: Muleteer, rules_file: RulesFi
     assert said.code == 1
     errors = [each for each in said.json if each["level"] == "error"]
     assert [(each["rule"], each["what"]) for each in errors] == [("again", "cycle")]
-    assert errors[0]["found"].startswith("again -> again: {scope}:rn{run}-CALOR-DST")
+    assert errors[0]["found"].startswith("again -> again: {scope}:rn{run:08d}-CALOR-DST")

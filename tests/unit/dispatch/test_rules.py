@@ -77,7 +77,7 @@ def test_the_example_of_the_specification_can_be_applied(tools: Tools) -> None:
         ("workflow: calorimeter", "workflow: calo", 7, "rules.0.actions.0.launch: there is no workflow 'calo'"),
         ("workflow: calorimeter, ", "", 7, "rules.0.actions.0.launch.workflow: it is missing"),
         ('{run: "{run}"}', '{rum: "{run}"}', 7, "launch: workflow calorimeter has no parameter rum"),
-        ('{run: "{run}"}', '{run: "21615"}', 7, "parameter run is '21615', which does not match"),
+        ('{run: "{run}"}', '{run: "later"}', 7, "parameter run is 'later', which is not a whole number"),
         ("dispatch.sh", "missing.sh", 8, "run.command: there is no file actors/missing.sh"),
         ("dispatch.sh", "plain.sh", 8, "run.command: actors/plain.sh is not executable: chmod +x actors/plain.sh"),
         ("on: close", "on: close\n    on: open", 4, 'found duplicate key "on"'),

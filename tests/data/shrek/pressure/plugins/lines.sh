@@ -1,0 +1,3 @@
+function underline() {
+  printf '%s\n%s\n' "$1" "${1//?/=}"
+}
