@@ -197,14 +197,18 @@ def wait_for(condition: Callable[[], bool]) -> None:
 
 
 def test_a_second_dispatch_sends_nothing(life: Life) -> None:
-    """It is told who has the name; a round that a person asked for has another."""
+    """It is told who has the name; a round that a person asked for has another, once the first has ended."""
     assert isinstance(life.launch(), Done)
 
     second = life.launch(1)
+    too_early = life.launch(0, 1)
+    launches = life.muleteer.store.launches
+    launches.advance(launches.list()[0], LaunchState.FAILED, who="test", why=None, now=NOW)
     repeated = life.launch(0, 1)
 
     assert isinstance(second, GiveUp)
     assert "was launched already" in second.reason
+    assert isinstance(too_early, GiveUp)
     assert isinstance(repeated, Done)
     assert [len(life.panda.workflows(name)) for name in (OUT, f"{OUT}-r1")] == [1, 1]
 

@@ -36,7 +36,7 @@ def test_without_a_file_the_defaults_are_in_force(tmp_path: Path) -> None:
 
     assert settings.store.url.get_secret_value() == "sqlite:///muleteer.db"
     assert (settings.broker.kind, settings.catalog.kind, settings.engine.kind) == ("embedded",) * 3
-    assert (settings.worker.threads, settings.worker.lease) == (4, timedelta(seconds=15))
+    assert (settings.worker.threads, settings.worker.lease) == (16, timedelta(seconds=15))
     assert settings.unmatched == {"close": "pending", "*": "dropped"}
 
 

@@ -240,7 +240,7 @@ def test_another_launch_is_made_after_one_that_failed(store: Store, muleteer: Mu
         [
             "  launch 1 (name-1) of dispatch 1 is failed",
             "    test:made: not in the catalog",
-            "1 dispatch ready once more (of these 1 is to make another launch beside the one that has ended)",
+            "1 dispatch ready once more (of these 1 is to make another launch, beside the one there was)",
         ],
     )
     assert store.dispatches.get(DispatchId(1)).round == 1

@@ -43,6 +43,7 @@ SAID = {
     (Source.STEP, "no master input files. input dataset is empty"): FailureClass.STORAGE,
     (Source.STEP, "insufficient inputs are ready. 0 files available, 1*1 files required"): FailureClass.STORAGE,
     (Source.STEP, "dataset group.sphenix:RAW was not found"): FailureClass.STORAGE,
+    (Source.STEP, "unknown input dataset group.sphenix:RAW"): FailureClass.STORAGE,
     (Source.STEP, "brokerage failed: no candidates"): FailureClass.SITE,
     (Source.STEP, "all of 5 scout jobs failed"): FailureClass.PAYLOAD,
     (Source.STEP, "the task timed out"): FailureClass.TIME,
