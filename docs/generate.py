@@ -13,7 +13,7 @@ from typer.cli import get_docs_for_click
 from typer.main import get_command
 
 from orchestrator.cli import app
-from orchestrator.cli.common import Exit
+from orchestrator.cli.session import Exit
 from orchestrator.settings import FILE_NAME, Settings
 
 REFERENCE = Path(__file__).parent / "reference"

@@ -5,19 +5,15 @@ It alone imports every room. Everything else gets what it needs as an argument.
 
 from __future__ import annotations
 
-import gc
-import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
-from enum import StrEnum
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import structlog
-from apscheduler.schedulers.background import BackgroundScheduler
 
 from orchestrator.broker.embedded import EmbeddedBroker
 from orchestrator.broker.listener import Listener
@@ -41,13 +37,12 @@ from orchestrator.dispatch.worker import Worker
 from orchestrator.launch.callback import Address, Heard, KeyUnusable, key_of, token_of
 from orchestrator.launch.commands import Commander
 from orchestrator.launch.git_archive import Keeping
-from orchestrator.launch.git_archivist import Archivist
 from orchestrator.launch.launcher import Launcher
 from orchestrator.launch.outputs import Outputs
 from orchestrator.launch.sites import read_site
 from orchestrator.launch.watcher import STALLED_AFTER, Watcher
 from orchestrator.launch.workflows import Workflows
-from orchestrator.loop import Loop, Outage, Patience, wait_out
+from orchestrator.loop import Outage
 from orchestrator.monitor.access import Tokens
 from orchestrator.panda.client.api import PandaApi
 from orchestrator.panda.client.sending import Sender
@@ -57,8 +52,6 @@ from orchestrator.panda.port import Engine, EngineRefused
 from orchestrator.rucio.local import LocalCatalog
 from orchestrator.rucio.port import DidNotFound
 from orchestrator.settings import ConfigurationError, Settings, secret
-from orchestrator.store.intake import Intake
-from orchestrator.store.port import StoreUnavailable
 from orchestrator.store.store import Store
 from schemas.did import Did
 from schemas.gate import Kind
@@ -77,22 +70,8 @@ log = structlog.get_logger()
 #: The workflows that come with the product.
 BUNDLED_WORKFLOWS = Path(__file__).resolve().parent.parent / "workflows"
 
-#: How often the watcher looks at the embedded engine, and what people ask of launches is carried out.
-_WATCH, _COMMAND = timedelta(seconds=0.25), timedelta(seconds=1)
-
-#: How often the catalog's announcements are sent on, in seconds.
-_FLUSH = 0.5
-
-#: How long a loop may take to end when muleteer is stopped, in seconds.
-_FAREWELL = 10.0
-
-
-class Role(StrEnum):
-    """What a process can be."""
-
-    LISTENER = "listener"
-    DISPATCHER = "dispatcher"
-    WORKER = "worker"
+#: How often the watcher looks at the embedded engine.
+_WATCH = timedelta(seconds=0.25)
 
 
 @dataclass(frozen=True)
@@ -325,138 +304,6 @@ class Muleteer:
             self.store.close()
         if "panda" in self.__dict__:
             self.panda.close()
-
-
-class Service:
-    """The roles of one process, running until stopped."""
-
-    def __init__(
-        self, muleteer: Muleteer, roles: Sequence[Role] = tuple(Role), extra: RuleVersion | None = None
-    ) -> None:
-        """`extra` is a rule that counts beside those in force, for as long as this service runs."""
-        self._muleteer = muleteer
-        self._roles = roles
-        self._extra = extra
-        self._stopping = threading.Event()
-        #: Set when the time for actions to finish by themselves is over.
-        self._hurry = threading.Event()
-        self._scheduler = BackgroundScheduler(timezone="UTC")
-        #: After stopping: something did not end, and the process can only be left.
-        self.stuck = False
-        self._listener: Listener | None = None
-        self._dispatcher: Dispatcher | None = None
-        self._enricher: Enricher | None = None
-        self._worker: Worker | None = None
-
-    @property
-    def taken(self) -> Intake:
-        """What the listener took in so far."""
-        return self._listener.taken if self._listener is not None else Intake()
-
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        """Run the roles while the body lasts, then bring them to an orderly end."""
-        relay = self._muleteer.store.relay()
-        threads: list[Loop] = []
-        try:
-            for start in (self._start_listener, self._start_dispatcher, self._start_worker):
-                threads += start()
-            _spare_the_collector()
-            self._scheduler.start()
-            log.info("muleteer.started", roles=",".join(self._roles), home=str(self._muleteer.home))
-            yield
-        finally:
-            self._stop(threads)
-            relay.close()
-            log.info("muleteer.stopped")
-
-    def _start_listener(self) -> Sequence[Loop]:
-        if Role.LISTENER not in self._roles:
-            return ()
-        self._listener = self._muleteer.listener()
-        return [self._loop("listener", self._listener.run)]
-
-    def _start_dispatcher(self) -> Sequence[Loop]:
-        if Role.DISPATCHER not in self._roles:
-            return ()
-        self._dispatcher = self._muleteer.dispatcher(self._extra)
-        self._enricher = self._muleteer.enricher()
-        return [self._loop("dispatcher", self._dispatcher.step), self._loop("enricher", self._enricher.step)]
-
-    def _start_worker(self) -> Sequence[Loop]:
-        if Role.WORKER not in self._roles:
-            return ()
-        worker = self._worker = self._muleteer.worker(self._hurry.is_set)
-        lease = self._muleteer.settings.worker.lease
-        self._every(lease / 4, "lease", worker.renew)
-        self._every(lease / 4, "janitor", self._muleteer.janitor().tidy)
-        self._every(self._muleteer.watch_every, "watcher", self._muleteer.watcher().look)
-        self._every(_COMMAND, "commander", self._muleteer.commander().carry_out)
-        self._every(timedelta(seconds=_FLUSH), "catalog", self._muleteer.catalog.flush)
-        keeping = self._muleteer.keeping()
-        if keeping is not None:
-            launches, clock, stopping = self._muleteer.store.launches, self._muleteer.clock, self._stopping.is_set
-            archivist = Archivist(launches, keeping, clock=clock, stopping=stopping)
-            self._every(self._muleteer.settings.archive.every, "archive", archivist.keep)
-        return [self._loop("worker", worker.step)]
-
-    def _loop(self, name: str, step: Callable[[], Any]) -> Loop:
-        patience = Patience(name, self._muleteer.store_outage, longest=5.0)
-        loop = Loop(name, step, stopping=self._stopping, passing=StoreUnavailable, patience=patience)
-        loop.start()
-        return loop
-
-    def _every(self, span: timedelta, name: str, job: Callable[[], Any]) -> None:
-        """A failing job says so once, and is called again at its next turn."""
-        patience, at_once = Patience(name, self._muleteer.store_outage), threading.Event()
-        at_once.set()
-        self._scheduler.add_job(
-            wait_out,
-            "interval",
-            seconds=span.total_seconds(),
-            args=(job, at_once, patience, StoreUnavailable),
-            id=name,
-            coalesce=True,
-            max_instances=1,
-            misfire_grace_time=None,
-        )
-
-    def _stop(self, threads: Sequence[Loop]) -> None:
-        """Take nothing new, let what is in hand finish, then hurry it, then close. Claims are renewed to the end."""
-        self._stopping.set()
-        for role in (self._listener, self._dispatcher, self._enricher, self._worker):
-            if role is not None:
-                role.stop()
-        for thread in threads:
-            if not thread.join(_FAREWELL):
-                log.warning("loop.stuck", loop=thread.name, next="left behind; what it was doing is not committed")
-                self.stuck = True
-        if self._worker is not None:
-            self._end_worker(self._worker)
-        if self._scheduler.running:  # not if starting failed half-way
-            self._scheduler.shutdown(wait=not self.stuck)
-
-    def _end_worker(self, worker: Worker) -> None:
-        grace = self._muleteer.settings.worker.grace.total_seconds()
-        if in_hand := worker.in_hand():
-            log.info("worker.finishing", dispatches=in_hand, at_most=f"{grace:g}s", next="asked again, it ends at once")
-        if not worker.idle(grace):
-            log.warning("worker.hurried", after=grace)
-            self._hurry.set()
-        if not worker.close(2 * _FAREWELL):
-            log.warning("worker.stuck", next="left behind; it is tried again when its claim has run out")
-            self.stuck = True
-
-
-def _spare_the_collector() -> None:
-    """Python's collector of garbage walks through all modules again and again while batches come and go.
-
-    What is there now stays; and a batch makes thousands of objects that refer to nothing else. Frames are stored up to
-    a fifth faster for it (tests/bench/ingest.py).
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 50)
 
 
 def store_url(settings: Settings, home: Path) -> str:

@@ -9,8 +9,9 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from orchestrator.cli.common import Exit, Home, Json, err, fail, opened, out, person, print_json
 from orchestrator.cli.filters import Event, FailedOnlyOn, Name, Scope, Since, States, Until, filter_of
+from orchestrator.cli.session import Exit, Home, Json, fail, opened, person
+from orchestrator.cli.terminal import err, out, print_json
 from orchestrator.clock import utc_now
 from orchestrator.core.by_hand import Hand, MessageVerb, Tally
 from orchestrator.core.clauses import CompiledRule

@@ -10,7 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
-from orchestrator.cli.common import Exit, Home, Json, fail, opened, out, plain, print_json, print_table
+from orchestrator.cli.session import Exit, Home, Json, fail, opened
+from orchestrator.cli.terminal import out, plain, print_json, print_table
 from orchestrator.rucio.local import describe_file
 from orchestrator.rucio.port import KEPT_METADATA, DatasetEntry, FileEntry
 from schemas.did import Did

@@ -12,14 +12,16 @@ from typing import Annotated, Final
 import typer
 
 from orchestrator import logs
-from orchestrator.cli.common import Exit, cell, command, errors_explained, fail, out
+from orchestrator.cli.session import Exit, command, errors_explained, fail
 from orchestrator.cli.story import Story
+from orchestrator.cli.terminal import cell, out
 from orchestrator.clock import utc_now
 from orchestrator.dispatch.rules import read_rules
 from orchestrator.rucio.local import describe_file
+from orchestrator.service import Service
 from orchestrator.settings import FILE_NAME, load
 from orchestrator.store.messages import Filter
-from orchestrator.wiring import BUNDLED_WORKFLOWS, Muleteer, Service
+from orchestrator.wiring import BUNDLED_WORKFLOWS, Muleteer
 from schemas.did import Did
 from schemas.dispatch import DispatchState
 from schemas.launch import LaunchState

@@ -7,20 +7,9 @@ from typing import Annotated
 import typer
 
 from orchestrator.cli import dispatches_by_hand
-from orchestrator.cli.common import (
-    Before,
-    Home,
-    Json,
-    Limit,
-    opened,
-    out,
-    plain,
-    print_fields,
-    print_history,
-    print_json,
-    print_table,
-)
 from orchestrator.cli.dispatches_by_hand import RuleName, States
+from orchestrator.cli.session import Before, Home, Json, Limit, opened
+from orchestrator.cli.terminal import out, plain, print_fields, print_history, print_json, print_table
 from orchestrator.core.by_hand import DispatchVerb
 from schemas.dispatch import DispatchId
 from schemas.message import MessageId

@@ -9,8 +9,9 @@ from typing import Annotated, Any, Final
 import typer
 
 from orchestrator.cli.by_hand import DryRun, Ids, Reason, hand_of, progressing, report
-from orchestrator.cli.common import Exit, Home, Json, fail, opened, out, print_json
 from orchestrator.cli.filters import in_utc
+from orchestrator.cli.session import Exit, Home, Json, fail, opened
+from orchestrator.cli.terminal import out, print_json
 from orchestrator.core.by_hand import DispatchVerb, Hand, Tally
 from orchestrator.rucio.port import Catalog, DatasetEntry, DidNotFound
 from orchestrator.store.by_hand import DispatchFilter

@@ -7,16 +7,18 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli.common import Exit, Home, fail, opened, out, person
 from orchestrator.cli.running import Signals, leave_if_stuck
+from orchestrator.cli.session import Exit, Home, fail, opened, person
 from orchestrator.cli.stopping import words
+from orchestrator.cli.terminal import out
 from orchestrator.clock import utc_now
 from orchestrator.core.matching import RuleSet
 from orchestrator.core.patterns import unquote
 from orchestrator.dispatch.dispatcher import Judging
 from orchestrator.dispatch.rules import mistakes_of
+from orchestrator.service import Role, Service
 from orchestrator.store.store import Store
-from orchestrator.wiring import Muleteer, Role, Service
+from orchestrator.wiring import Muleteer
 from schemas.dispatch import DispatchId, DispatchState
 from schemas.message import MessageId
 from schemas.rule import Action, Rule, RuleVersion

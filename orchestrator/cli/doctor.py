@@ -12,7 +12,8 @@ import typer
 
 from orchestrator import logs
 from orchestrator.broker.port import BrokerError
-from orchestrator.cli.common import Exit, Home, Json, ago, out, print_json
+from orchestrator.cli.session import Exit, Home, Json
+from orchestrator.cli.terminal import ago, out, print_json
 from orchestrator.core.workflow import WorkflowError
 from orchestrator.dispatch.rules import mistakes_of
 from orchestrator.panda.port import EngineError

@@ -13,8 +13,9 @@ from typing import Annotated, TextIO
 
 import typer
 
-from orchestrator.cli.common import Exit, Home, Json, err, fail, opened, out, person, print_json
 from orchestrator.cli.filters import Event, Name, Scope, Since, States, Until, filter_of
+from orchestrator.cli.session import Exit, Home, Json, fail, opened, person
+from orchestrator.cli.terminal import err, out, print_json
 from orchestrator.clock import utc_now
 from orchestrator.core.exchange import (
     Carried,

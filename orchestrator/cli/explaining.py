@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from orchestrator.cli.common import Home, Json, opened, out, plain, print_json, print_table
+from orchestrator.cli.session import Home, Json, opened
+from orchestrator.cli.terminal import out, plain, print_json, print_table
 from orchestrator.core.clauses import Facts
 from orchestrator.core.matching import RuleSet
 from orchestrator.core.reasons import Answer, Reason, reasons, wanted_by

@@ -10,7 +10,8 @@ import typer
 
 import schemas
 from orchestrator import logs
-from orchestrator.cli.common import Exit, Home, command, errors_explained, fail, out
+from orchestrator.cli.session import Exit, Home, command, errors_explained, fail
+from orchestrator.cli.terminal import out
 from orchestrator.settings import FILE_NAME, load
 from orchestrator.store import schema
 from orchestrator.store.engine import Database

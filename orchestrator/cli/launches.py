@@ -17,17 +17,6 @@ from orchestrator.cli import (
     launches_show,
     launches_watching,
 )
-from orchestrator.cli.common import (
-    Before,
-    Home,
-    Json,
-    Limit,
-    opened,
-    out,
-    plain,
-    print_json,
-    print_table,
-)
 from orchestrator.cli.launches_filters import (
     RuleName,
     Runs,
@@ -43,6 +32,8 @@ from orchestrator.cli.launches_filters import (
     percent,
     stalled_after,
 )
+from orchestrator.cli.session import Before, Home, Json, Limit, opened
+from orchestrator.cli.terminal import out, plain, print_json, print_table
 from orchestrator.clock import utc_now
 from orchestrator.store.launch_listing import RunSummary
 from schemas.launch import Launch, LaunchId, LaunchState, StepState

@@ -11,7 +11,6 @@ from typing import Annotated, Any, Final
 import typer
 
 from orchestrator.cli.by_hand import DryRun, Ids, Reason, hand_of, report
-from orchestrator.cli.common import Exit, Home, Json, err, fail, opened
 from orchestrator.cli.launches_filters import (
     RuleName,
     Runs,
@@ -22,6 +21,8 @@ from orchestrator.cli.launches_filters import (
     at_site,
     filter_of,
 )
+from orchestrator.cli.session import Exit, Home, Json, fail, opened
+from orchestrator.cli.terminal import err
 from orchestrator.core.by_hand import Hand, Tally
 from orchestrator.store.launch_commands import Ask
 from orchestrator.store.launch_listing import ALL_LAUNCHES, LaunchFilter

@@ -9,8 +9,9 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli.common import Exit, Home, Json, err, fail, opened, out, print_json
 from orchestrator.cli.filters import in_utc
+from orchestrator.cli.session import Exit, Home, Json, fail, opened
+from orchestrator.cli.terminal import err, out, print_json
 from orchestrator.launch import git_archive
 from orchestrator.launch.git_archive import Archived, ArchiveRefused, Keeping
 

@@ -12,9 +12,10 @@ from typing import Annotated, Any, Final
 import typer
 
 from orchestrator.cli.by_hand import Ids
-from orchestrator.cli.common import Home, Json, cell, command, err, opened, out, plain, print_json
 from orchestrator.cli.filters import in_utc
 from orchestrator.cli.launches_filters import RuleName, Runs, States, Text, WorkflowName, filter_of
+from orchestrator.cli.session import Home, Json, command, opened
+from orchestrator.cli.terminal import cell, err, out, plain, print_json
 from orchestrator.core.failure_groups import By, summed_up
 from orchestrator.launch.failure_gathering import Gathered, Gatherer
 from orchestrator.launch.failure_table import read_table

@@ -9,7 +9,8 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli.common import Exit, Home, Json, fail, opened, out, print_json, print_table
+from orchestrator.cli.session import Exit, Home, Json, fail, opened
+from orchestrator.cli.terminal import out, print_json, print_table
 from orchestrator.store.launch_archive import ArchivedFile, total_size
 from schemas.launch import LaunchFile, LaunchId
 

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli.common import Exit, fail
+from orchestrator.cli.session import Exit, fail
 from orchestrator.clock import utc_now
 from orchestrator.core.runs import RunsError, read_range
 from orchestrator.core.states import LAUNCH_ENDED

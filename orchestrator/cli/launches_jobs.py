@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli.common import Home, Json, Limit, ago, opened, out, print_json, print_table
+from orchestrator.cli.session import Home, Json, Limit, opened
+from orchestrator.cli.terminal import ago, out, print_json, print_table
 from schemas.job import JobHeard, JobState, StepHeard
 from schemas.launch import LaunchId
 

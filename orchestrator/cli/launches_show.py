@@ -9,7 +9,6 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli.common import Home, Json, opened, out, plain, print_fields, print_history, print_json, print_table
 from orchestrator.cli.launches_filters import (
     files_in_words,
     files_of,
@@ -20,6 +19,8 @@ from orchestrator.cli.launches_filters import (
     stalled_after,
 )
 from orchestrator.cli.launches_jobs import print_heard
+from orchestrator.cli.session import Home, Json, opened
+from orchestrator.cli.terminal import out, plain, print_fields, print_history, print_json, print_table
 from orchestrator.core.states import LAUNCH_ENDED
 from schemas.launch import Launch, LaunchCommand, LaunchFile, LaunchId, LaunchState, SubmissionRecord
 from schemas.site import Site

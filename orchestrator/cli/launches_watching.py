@@ -12,8 +12,9 @@ from rich.console import RenderableType
 from rich.live import Live
 from rich.table import Table
 
-from orchestrator.cli.common import Exit, Home, Json, cell, fail, opened, out, plain, print_json
 from orchestrator.cli.launches_filters import files_of, headline, percent
+from orchestrator.cli.session import Exit, Home, Json, fail, opened
+from orchestrator.cli.terminal import cell, out, plain, print_json
 from orchestrator.core.states import LAUNCH_ENDED
 from orchestrator.store.launches import Launches
 from schemas.launch import Launch, LaunchId, LaunchState

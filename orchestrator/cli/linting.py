@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 import typer
 
-from orchestrator.cli.common import Exit, Home, Json, opened, print_json, print_table
 from orchestrator.cli.filters import Since, Until, in_utc
 from orchestrator.cli.previewing import MaybeRulesFile, Prune, read_file
+from orchestrator.cli.session import Exit, Home, Json, opened
+from orchestrator.cli.terminal import print_json, print_table
 from orchestrator.core.lint import Level, Lint, Remark, remarks_on_rules
 from orchestrator.core.preview import edited
 from schemas.rule import RuleVersion

@@ -9,23 +9,9 @@ from typing import Annotated
 import typer
 
 from orchestrator.cli import by_hand
-from orchestrator.cli.common import (
-    Before,
-    Exit,
-    Home,
-    Json,
-    Limit,
-    fail,
-    opened,
-    out,
-    person,
-    plain,
-    print_fields,
-    print_history,
-    print_json,
-    print_table,
-)
 from orchestrator.cli.filters import Event, FailedOnlyOn, Name, Scope, Since, States, Until, filter_of
+from orchestrator.cli.session import Before, Exit, Home, Json, Limit, fail, opened, person
+from orchestrator.cli.terminal import out, plain, print_fields, print_history, print_json, print_table
 from orchestrator.clock import utc_now
 from orchestrator.core.by_hand import MessageVerb
 from orchestrator.core.exchange import to_json

@@ -10,8 +10,9 @@ from typing import Annotated, Any
 
 import typer
 
-from orchestrator.cli.common import Exit, Home, Json, fail, opened, out, print_fields, print_json, print_table
 from orchestrator.cli.filters import Since, Until, in_utc
+from orchestrator.cli.session import Exit, Home, Json, fail, opened
+from orchestrator.cli.terminal import out, print_fields, print_json, print_table
 from orchestrator.core.asking import AFTER, BEFORE
 from orchestrator.core.plot import bars, svg
 from orchestrator.core.preview import Preview, Tally, edited

@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli.common import Home, Json, opened, out, person, print_json
 from orchestrator.cli.filters import Event, Name, Scope, Since, States, Until, filter_of
+from orchestrator.cli.session import Home, Json, opened, person
+from orchestrator.cli.terminal import out, print_json
 from orchestrator.clock import utc_now
 from orchestrator.store.messages import Filter
 from orchestrator.wiring import Muleteer

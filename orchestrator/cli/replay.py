@@ -10,24 +10,10 @@ from typing import Annotated
 import typer
 from pydantic import ValidationError
 
-from orchestrator.cli.common import (
-    Exit,
-    Home,
-    Json,
-    Limit,
-    err,
-    fail,
-    opened,
-    out,
-    person,
-    plain,
-    print_fields,
-    print_history,
-    print_json,
-    print_table,
-)
 from orchestrator.cli.filters import Event, Name, Scope, Since, Until, in_utc
 from orchestrator.cli.running import Signals
+from orchestrator.cli.session import Exit, Home, Json, Limit, fail, opened, person
+from orchestrator.cli.terminal import err, out, plain, print_fields, print_history, print_json, print_table
 from orchestrator.clock import utc_now
 from orchestrator.core.runs import Runs, RunsError
 from orchestrator.dispatch.replay import replayed
@@ -44,6 +30,23 @@ app = typer.Typer(no_args_is_help=True, help="Stored messages, sent through the 
 #: How often progress is told, in seconds.
 _TELL = 5.0
 
+RuleNames = Annotated[list[str] | None, typer.Option("--rule", help="Only these rules; may be repeated.")]
+RunNumbers = Annotated[
+    list[str] | None, typer.Option("--runs", help="Only these runs: 59641, 59641..60000, 59641.., with commas.")
+]
+AsOf = Annotated[
+    str | None,
+    typer.Option(
+        "--as-of",
+        help="The rules as they were: at a revision, or `then`: for each message when it arrived. Else as now.",
+        metavar="REVISION|then",
+    ),
+]
+PaceWords = Annotated[
+    str | None, typer.Option("--pace", help="At most so many dispatches in a span of time: 50 per 10m.")
+]
+LiftUnique = Annotated[bool, typer.Option("--lift-unique", help="Write the dispatches without their unique keys.")]
+Superseded = Annotated[bool, typer.Option("--superseded", help="Also messages that a later event has overtaken.")]
 Id = Annotated[int, typer.Argument(metavar="ID", help="The replay.")]
 Why = Annotated[str, typer.Option("--reason", help="Why, for the journal.")]
 
@@ -51,32 +54,17 @@ Why = Annotated[str, typer.Option("--reason", help="Why, for the journal.")]
 @app.command("start")
 def start(
     home: Home = None,
-    rule: Annotated[list[str] | None, typer.Option("--rule", help="Only these rules; may be repeated.")] = None,
-    runs: Annotated[
-        list[str] | None, typer.Option("--runs", help="Only these runs: 59641, 59641..60000, 59641.., with commas.")
-    ] = None,
+    rule: RuleNames = None,
+    runs: RunNumbers = None,
     since: Since = None,
     until: Until = None,
     name: Name = None,
     scope: Scope = None,
     event: Event = None,
-    as_of: Annotated[
-        str | None,
-        typer.Option(
-            "--as-of",
-            help="The rules as they were: at a revision, or `then`: for each message when it arrived. Else as now.",
-            metavar="REVISION|then",
-        ),
-    ] = None,
-    pace: Annotated[
-        str | None, typer.Option("--pace", help="At most so many dispatches in a span of time: 50 per 10m.")
-    ] = None,
-    lift_unique: Annotated[
-        bool, typer.Option("--lift-unique", help="Write the dispatches without their unique keys.")
-    ] = False,
-    superseded: Annotated[
-        bool, typer.Option("--superseded", help="Also messages that a later event has overtaken.")
-    ] = False,
+    as_of: AsOf = None,
+    pace: PaceWords = None,
+    lift_unique: LiftUnique = False,
+    superseded: Superseded = False,
     reason: Annotated[str | None, typer.Option("--reason", help="Why, for the journal.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be dispatched.")] = False,
     json_: Json = False,

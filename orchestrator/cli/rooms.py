@@ -6,20 +6,8 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli.common import (
-    Before,
-    Home,
-    Json,
-    Limit,
-    opened,
-    out,
-    person,
-    plain,
-    print_fields,
-    print_history,
-    print_json,
-    print_table,
-)
+from orchestrator.cli.session import Before, Home, Json, Limit, opened, person
+from orchestrator.cli.terminal import out, plain, print_fields, print_history, print_json, print_table
 from orchestrator.clock import utc_now
 from orchestrator.store.rooms import RoomFilter
 from schemas.dispatch import Dispatch

@@ -10,8 +10,9 @@ from typing import Annotated
 import typer
 
 from orchestrator.cli import rules_change, rules_edit, rules_history
-from orchestrator.cli.common import Exit, Home, Json, err, fail, opened, out, person, print_json, print_table
 from orchestrator.cli.rules_cycles import AllowCycles, heed_cycles
+from orchestrator.cli.session import Exit, Home, Json, fail, opened, person
+from orchestrator.cli.terminal import err, out, print_json, print_table
 from orchestrator.clock import utc_now
 from orchestrator.dispatch.rules import read_rules, rules_text
 from schemas.event import SEEN_EVENTS

@@ -7,8 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from orchestrator.cli.common import Home, Json, opened, out, person, print_json
 from orchestrator.cli.rules_cycles import AllowCycles, heed_cycles
+from orchestrator.cli.session import Home, Json, opened, person
+from orchestrator.cli.terminal import out, print_json
 from orchestrator.clock import utc_now
 from orchestrator.dispatch.rules import still_right
 from orchestrator.store.rules import Change

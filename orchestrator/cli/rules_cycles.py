@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli.common import Exit, err, fail
+from orchestrator.cli.session import Exit, fail
+from orchestrator.cli.terminal import err
 from orchestrator.wiring import Muleteer
 from schemas.rule import Rule
 

@@ -12,10 +12,11 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli.common import Exit, Home, Json, err, fail, opened, out, person
 from orchestrator.cli.init import SCHEMA, schema_line
 from orchestrator.cli.rules_change import Reason, tell
 from orchestrator.cli.rules_cycles import heed_cycles
+from orchestrator.cli.session import Exit, Home, Json, fail, opened, person
+from orchestrator.cli.terminal import err, out
 from orchestrator.clock import utc_now
 from orchestrator.dispatch.rules import RulesRefused, read_rules_text, rules_text
 from orchestrator.store.port import NotAllowed, StoreError

@@ -11,20 +11,9 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from orchestrator.cli.common import (
-    Exit,
-    Home,
-    Json,
-    Limit,
-    fail,
-    opened,
-    out,
-    print_fields,
-    print_json,
-    print_table,
-    visible,
-)
 from orchestrator.cli.rules_change import as_json, in_words
+from orchestrator.cli.session import Exit, Home, Json, Limit, fail, opened
+from orchestrator.cli.terminal import out, print_fields, print_json, print_table, visible
 from orchestrator.dispatch.rules import read_rules, rules_text
 from orchestrator.store.rule_history import unknown_rules
 from orchestrator.wiring import Muleteer

@@ -13,10 +13,12 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli.common import Exit, Home, opened, out
+from orchestrator.cli.session import Exit, Home, opened
+from orchestrator.cli.terminal import out
 from orchestrator.loop import Patience
+from orchestrator.service import Role, Service
 from orchestrator.store.port import StoreUnavailable
-from orchestrator.wiring import Muleteer, Role, Service
+from orchestrator.wiring import Muleteer
 from schemas.durations import parse_duration
 
 

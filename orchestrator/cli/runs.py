@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli.common import Exit, Home, Json, fail, opened, out, person, print_json, print_table
+from orchestrator.cli.session import Exit, Home, Json, fail, opened, person
+from orchestrator.cli.terminal import out, print_json, print_table
 from orchestrator.clock import utc_now
 from orchestrator.core.runs import RunsError, read_range
 

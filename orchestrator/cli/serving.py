@@ -10,8 +10,9 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli.common import Exit, Home, Json, command, fail, opened, out, print_json
 from orchestrator.cli.running import Signals
+from orchestrator.cli.session import Exit, Home, Json, command, fail, opened
+from orchestrator.cli.terminal import out, print_json
 from orchestrator.settings import FILE_NAME
 
 #: How often it is looked whether the service still runs.

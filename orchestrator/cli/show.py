@@ -9,7 +9,8 @@ import typer
 from rich.live import Live
 from rich.text import Text
 
-from orchestrator.cli.common import Home, Json, ago, opened, out, print_json
+from orchestrator.cli.session import Home, Json, opened
+from orchestrator.cli.terminal import ago, out, print_json
 from orchestrator.wiring import Muleteer
 from schemas.dispatch import DispatchState
 from schemas.launch import LaunchState

@@ -9,8 +9,9 @@ from typing import Annotated
 import typer
 
 import schemas
-from orchestrator.cli.common import Exit, Json, fail, out, print_json
-from orchestrator.cli.workflows_common import Parameters, parameters_of, refused_explained
+from orchestrator.cli.session import Exit, Json, fail
+from orchestrator.cli.terminal import out, print_json
+from orchestrator.cli.workflows_options import Parameters, parameters_of, refused_explained
 from orchestrator.launch import shrek
 
 

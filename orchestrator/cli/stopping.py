@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli.common import Home, Json, opened, out, person, print_json, print_table
+from orchestrator.cli.session import Home, Json, opened, person
+from orchestrator.cli.terminal import out, print_json, print_table
 from orchestrator.clock import utc_now
 from orchestrator.core.gates import EVERYTHING, Subject
 from orchestrator.wiring import Muleteer

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from rich.text import Text
 
-from orchestrator.cli.common import out, visible
+from orchestrator.cli.terminal import out, visible
 from orchestrator.store.messages import Filter
 from orchestrator.store.store import Store
 from schemas.dispatch import DispatchId

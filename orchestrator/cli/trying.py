@@ -9,10 +9,11 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli.common import Exit, Home, Json, fail, opened, out, plain, print_json
 from orchestrator.cli.explaining import in_words, reason_value
 from orchestrator.cli.filters import Since, Until
 from orchestrator.cli.previewing import Examples, MaybeRulesFile, look, print_preview, read_file
+from orchestrator.cli.session import Exit, Home, Json, fail, opened
+from orchestrator.cli.terminal import out, plain, print_json
 from orchestrator.clock import utc_now
 from orchestrator.core.asking import AFTER
 from orchestrator.core.clauses import Facts

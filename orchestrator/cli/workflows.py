@@ -10,8 +10,9 @@ from typing import Annotated
 import typer
 
 from orchestrator.cli import shrek, workflows_launching
-from orchestrator.cli.common import Exit, Home, Json, fail, opened, out, print_fields, print_json, print_table
-from orchestrator.cli.workflows_common import (
+from orchestrator.cli.session import Exit, Home, Json, fail, opened
+from orchestrator.cli.terminal import out, print_fields, print_json, print_table
+from orchestrator.cli.workflows_options import (
     DidOption,
     EngineOption,
     Parameters,

@@ -9,9 +9,10 @@ from typing import Annotated, Final
 
 import typer
 
-from orchestrator.cli.common import Exit, Home, Json, fail, opened, out, person, print_json
 from orchestrator.cli.launches_filters import at_site
-from orchestrator.cli.workflows_common import (
+from orchestrator.cli.session import Exit, Home, Json, fail, opened, person
+from orchestrator.cli.terminal import out, print_json
+from orchestrator.cli.workflows_options import (
     DidOption,
     EngineOption,
     Parameters,

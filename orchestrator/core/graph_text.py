@@ -7,7 +7,7 @@ drawn through. What leaves a box shares its first piece.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from orchestrator.core.graph import Graph, Layers, Node, layered, placed
@@ -98,9 +98,9 @@ def _entries(
     return found
 
 
-def _columns(wanted: Sequence[int], taken: object, left: int, width: int) -> list[int]:
+def _columns(wanted: Sequence[int], taken: Iterable[int], left: int, width: int) -> list[int]:
     """Columns in rising order within a box, as near as may be to those wanted, and none of another that is taken."""
-    others = set(taken)  # type: ignore[call-overload]
+    others = set(taken)
     inside = range(left + 1, left + width - 1)
     #: For each column the least distance with which the arrows so far can end there, and how.
     best: dict[int, tuple[int, list[int]]] = {left: (0, [])}

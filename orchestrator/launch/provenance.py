@@ -74,13 +74,15 @@ def _refused(definition: Definition, why: str) -> WorkflowError:
 def _look(definition: Definition) -> Provenance | None:
     """None if the folder is in no repository, or in one that knows nothing of it. Raises OSError, SubprocessError."""
     try:
-        commit = _git(definition, "rev-parse", "--verify", "--quiet", "HEAD^{commit}").strip()
+        # the folder's path cannot hold the commit, which comes last
+        prefix, _, commit = (
+            _git(definition, "rev-parse", "--show-prefix", "HEAD^{commit}").rstrip("\n").rpartition("\n")
+        )
         tracked = _git(definition, "ls-files", "-z", "--", ".")
     except subprocess.CalledProcessError:
         return None
     if not tracked:
         return None
-    prefix = _git(definition, "rev-parse", "--show-prefix").removesuffix("\n")
     arguments = ("status", "--porcelain=v1", "-z", "--no-renames", "--untracked-files=all", "--ignored=matching")
     changes = list(_changes(_git(definition, *arguments, "--", "."), prefix))
     counted = tuple(sorted(path for ignored, path in changes if _counts(definition, path, ignored=ignored)))

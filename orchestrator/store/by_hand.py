@@ -33,7 +33,7 @@ from schemas.event import LIFE_EVENTS
 from schemas.message import MessageId, MessageState
 
 #: Rows in one transaction: others wait no longer than some tenths of a second for their turn to write.
-_AT_ONCE: Final = 2_000
+AT_ONCE: Final = 2_000
 
 #: Is told how many rows were looked at so far, after each transaction.
 Progress = Callable[[int], None]
@@ -50,6 +50,9 @@ class DispatchFilter:
     until: datetime | None = None
 
 
+_Page = tuple[list[Row], int | None]
+
+
 @dataclass(frozen=True, slots=True)
 class _Chosen:
     """The rows that a person means: these, or all that fulfil the conditions."""
@@ -59,27 +62,29 @@ class _Chosen:
     ids: Sequence[int] | None
     conditions: Sequence[ColumnElement[bool]]
 
-    def page(self, connection: Connection, after: int, until: int, *, lock: bool) -> tuple[list[Row], int | None]:
+    def page(self, connection: Connection, after: int, until: int, most: int, *, lock: bool) -> _Page:
         """The next rows, by id, and where the page after them begins; None if this was the last."""
         wanted = [*self.conditions, self.table.c.id > after, self.table.c.id <= until]
         if self.ids is not None:
             begin = bisect_right(self.ids, after)
-            some = self.ids[begin : begin + _AT_ONCE]
+            some = self.ids[begin : begin + most]
             wanted.append(self.table.c.id.in_(some))
-        query = select(*self.columns).where(*wanted).order_by(self.table.c.id).limit(_AT_ONCE)
+        query = select(*self.columns).where(*wanted).order_by(self.table.c.id).limit(most)
         if lock:  # weak enough for others to write rows that only point at these
             query = query.with_for_update(key_share=True)
         rows = [dict(row) for row in connection.execute(query).mappings()]
         if self.ids is not None:
-            return rows, some[-1] if begin + _AT_ONCE < len(self.ids) else None
-        return rows, rows[-1]["id"] if len(rows) == _AT_ONCE else None
+            return rows, some[-1] if begin + most < len(self.ids) else None
+        return rows, rows[-1]["id"] if len(rows) == most else None
 
 
 class ByHand:
     """Changes that people make, each with who and why in the journal."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, at_once: int = AT_ONCE) -> None:
+        """`at_once` rows are changed in one transaction."""
         self._database = database
+        self._at_once = at_once
 
     def messages(
         self, verb: MessageVerb, chosen: Sequence[MessageId] | Filter, hand: Hand, progress: Progress = lambda _: None
@@ -180,7 +185,7 @@ class ByHand:
                 if not hand.dry_run:
                     # nothing is overtaken by a later event while it is moved
                     take_turns(self._database, connection)
-                rows, after = chosen.page(connection, after, until, lock=not hand.dry_run)
+                rows, after = chosen.page(connection, after, until, self._at_once, lock=not hand.dry_run)
                 step(connection, rows)
             looked_at += len(rows)
             progress(looked_at)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from pydantic_core import from_json
 from sqlalchemy import (
@@ -39,7 +39,7 @@ from schemas.message import Message, MessageId
 from schemas.rule import RuleVersion, RuleVersionId
 
 #: Messages read in one transaction. Larger pages are no faster, and writers wait for their end.
-_PAGE = 5_000
+PAGE: Final = 5_000
 
 
 class Holder(NamedTuple):
@@ -61,8 +61,10 @@ class Numbered(NamedTuple):
 class MessageHistory:
     """What ever arrived. Nothing is changed here."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, page: int = PAGE) -> None:
+        """`page` messages are read in one transaction."""
         self._database = database
+        self._page = page
 
     def pages(
         self, interest: Interest | None = None, *, since: datetime | None = None, until: datetime | None = None
@@ -105,7 +107,7 @@ class MessageHistory:
         if until is not None:
             conditions.append(messages.c.received_at < until)
         wanted = [*columns, messages.c.body] if payloads else columns
-        return select(*wanted).where(*conditions).order_by(messages.c.id).limit(_PAGE)
+        return select(*wanted).where(*conditions).order_by(messages.c.id).limit(self._page)
 
     def _part(self, events: Sequence[str], bounds: tuple[str, str] | None) -> ColumnElement[bool]:
         wanted = messages.c.event_type.in_(events)

@@ -16,11 +16,12 @@ from pathlib import Path
 
 from sqlalchemy import bindparam, update
 
+from orchestrator.service import Role, Service
 from orchestrator.settings import load
 from orchestrator.store.engine import Database
 from orchestrator.store.launches import Intent
 from orchestrator.store.tables import launches
-from orchestrator.wiring import Muleteer, Role, Service, store_url
+from orchestrator.wiring import Muleteer, store_url
 from schemas.launch import FileCounts, LaunchState, StepProgress, StepState
 from tests.bench.bench import Bench, apart
 from tests.bench.figures import Figure

@@ -18,7 +18,8 @@ from typing import Any, NamedTuple
 import stomp
 
 from orchestrator.broker.stomp import StompSettings
-from orchestrator.wiring import Muleteer, Role, Service
+from orchestrator.service import Role, Service
+from orchestrator.wiring import Muleteer
 from tests.bench.bench import Bench, apart, settings_for
 from tests.bench.figures import Figure, Skipped
 from tests.bench.frames import close_of, fill

@@ -15,8 +15,9 @@ from statistics import median, quantiles
 
 from orchestrator.broker.stomp import StompSettings
 from orchestrator.clock import utc_now
+from orchestrator.service import Service
 from orchestrator.store.store import Store
-from orchestrator.wiring import Muleteer, Service
+from orchestrator.wiring import Muleteer
 from schemas.dispatch import Dispatch
 from schemas.rule import Action, Rule
 from tests.bench.bench import Bench, apart, settings_for

@@ -20,9 +20,10 @@ from typing import Any
 from orchestrator.clock import utc_now
 from orchestrator.launch.receipts import sent_of
 from orchestrator.panda.packing import package
+from orchestrator.service import Service
 from orchestrator.settings import load
 from orchestrator.store.launch_listing import LaunchFilter
-from orchestrator.wiring import Muleteer, Service
+from orchestrator.wiring import Muleteer
 from schemas.launch import LaunchState
 from schemas.rule import Action, Rule
 from tests.bench.bench import Bench, apart

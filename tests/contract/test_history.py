@@ -13,6 +13,7 @@ from orchestrator.core.matching import RuleSet
 from orchestrator.core.past import Interest, interest_of
 from orchestrator.core.preview import Preview, edited
 from orchestrator.store.facts import Answer
+from orchestrator.store.history import MessageHistory
 from orchestrator.store.intake import Arrival
 from orchestrator.store.port import NotFound
 from orchestrator.store.store import Store
@@ -97,15 +98,17 @@ def test_what_was_not_read_cannot_be_asked_for(store: Store) -> None:
         page.facts(page.rows[0]).message.bytes  # noqa: B018  # asking is what fails
 
 
-def test_history_is_read_in_pages(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_history_is_read_in_pages(store: Store) -> None:
     """However long it is, a page at a time, each message once."""
-    monkeypatch.setattr("orchestrator.store.history._PAGE", 7)
+    history = MessageHistory(store.database, page=7)
     store.messages.take_in([frame(name=f"DS-{number}") for number in range(20)], origin="broker", now=NOW)
 
-    pages = list(store.history.pages())
+    pages = list(history.pages())
 
     assert [len(page.rows) for page in pages] == [7, 7, 6]
-    assert names(store) == [f"DS-{number}" for number in range(20)]
+    assert [page.facts(row).message.name for page in pages for row in page.rows] == [
+        f"DS-{number}" for number in range(20)
+    ]
 
 
 def test_what_is_known_comes_with_the_message(store: Store) -> None:

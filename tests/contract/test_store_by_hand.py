@@ -14,8 +14,7 @@ from orchestrator.core.by_hand import DispatchVerb, Hand, MessageVerb, Tally
 from orchestrator.core.clauses import CompiledRule, Facts
 from orchestrator.core.dispatch import Next
 from orchestrator.core.matching import RuleSet, Verdict
-from orchestrator.store import by_hand
-from orchestrator.store.by_hand import DispatchFilter
+from orchestrator.store.by_hand import ByHand, DispatchFilter
 from orchestrator.store.dispatches import Judged
 from orchestrator.store.forcing import StillGoingOn
 from orchestrator.store.intake import Arrival
@@ -164,17 +163,15 @@ def test_each_change_stands_in_the_journal_with_who_and_why(store: Store) -> Non
         )
 
 
-def test_many_are_chosen_by_a_filter_and_changed_some_thousand_at_a_time(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_many_are_chosen_by_a_filter_and_changed_some_thousand_at_a_time(store: Store) -> None:
     """All that pass, each once; progress is told after each transaction, and what does not fit is counted by state."""
-    monkeypatch.setattr(by_hand, "_AT_ONCE", 4)
+    by_fours = ByHand(store.database, at_once=4)
     take_in(store, 11)
     store.messages.take_in([frame(name="OTHER")], origin="broker", now=NOW)
     change(store, MessageVerb.DROP, [5])
     looked_at: list[int] = []
 
-    tally = change(store, MessageVerb.HOLD, Filter(name="DS-*"), progress=looked_at.append)
+    tally = by_fours.messages(MessageVerb.HOLD, Filter(name="DS-*"), HAND, looked_at.append)
 
     assert tally.changed == [1, 2, 3, 4, 6, 7, 8, 9, 10, 11]
     assert tally.stayed == {"dropped": [5]}
@@ -182,14 +179,14 @@ def test_many_are_chosen_by_a_filter_and_changed_some_thousand_at_a_time(
     assert store.counts().messages == {"held": 10, "dropped": 1, "pending": 1}
 
 
-def test_a_filter_that_the_change_itself_empties_is_gone_through_to_the_end(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_filter_that_the_change_itself_empties_is_gone_through_to_the_end(store: Store) -> None:
     """`--state pending` with `hold`: no page is skipped because the page before it no longer fits."""
-    monkeypatch.setattr(by_hand, "_AT_ONCE", 2)
+    by_twos = ByHand(store.database, at_once=2)
     take_in(store, 5)
 
-    assert change(store, MessageVerb.HOLD, Filter(states=[MessageState.PENDING])).changed == [1, 2, 3, 4, 5]
+    tally = by_twos.messages(MessageVerb.HOLD, Filter(states=[MessageState.PENDING]), HAND)
+
+    assert tally.changed == [1, 2, 3, 4, 5]
 
 
 def test_any_number_of_messages_can_be_named(store: Store) -> None:

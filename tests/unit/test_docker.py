@@ -19,8 +19,8 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
+from orchestrator.service import Role
 from orchestrator.settings import Settings, StoreSettings, load
-from orchestrator.wiring import Role
 from tests.services.activemq import HOME, ActiveMQ
 from tests.services.child import Child
 from tests.services.ports import free_port

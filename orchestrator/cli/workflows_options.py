@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli.common import Exit, fail
+from orchestrator.cli.session import Exit, fail
 from orchestrator.core.workflow import WorkflowError
 from orchestrator.launch import shrek
 from orchestrator.launch.building import EngineKind
