@@ -19,6 +19,8 @@ from orchestrator.dispatch.enricher import Enricher
 from orchestrator.dispatch.worker import Worker
 from orchestrator.launch.git_archivist import Archivist
 from orchestrator.loop import Loop, Patience, wait_out
+from orchestrator.reconcile.doorkeeper import Doorkeeper
+from orchestrator.rucio.port import CatalogError
 from orchestrator.store.intake import Intake
 from orchestrator.store.port import StoreUnavailable
 from orchestrator.wiring import Muleteer
@@ -26,10 +28,10 @@ from schemas.rule import RuleVersion
 
 log = structlog.get_logger()
 
-#: How often what people ask of launches is carried out.
+#: How often what people, and policies, ask of launches is decided and carried out.
 _COMMAND = timedelta(seconds=1)
 
-#: How often the catalog's announcements are sent on.
+#: How often the embedded catalog's announcements are sent on, and what has outlived its lifetime is erased.
 _FLUSH = timedelta(seconds=0.5)
 
 #: How long a loop may take to end when muleteer is stopped, in seconds.
@@ -64,6 +66,7 @@ class Service:
         self._dispatcher: Dispatcher | None = None
         self._enricher: Enricher | None = None
         self._worker: Worker | None = None
+        self._doorkeeper: Doorkeeper | None = None
 
     @property
     def taken(self) -> Intake:
@@ -91,7 +94,25 @@ class Service:
         if Role.LISTENER not in self._roles:
             return ()
         self._listener = self._muleteer.listener()
+        self._start_reconciling()
         return [self._loop("listener", self._listener.run)]
+
+    def _start_reconciling(self) -> None:
+        """What the broker loses is found by whoever listens to it. The embedded catalog loses nothing."""
+        settings = self._muleteer.settings
+        if settings.catalog.kind == "embedded" or not settings.reconcile.every:
+            return
+        patience = Patience("reconciler", self._muleteer.catalog_outage)
+
+        def reconcile() -> None:
+            try:
+                self._muleteer.reconciler().reconcile(stopping=self._stopping.is_set)
+            except CatalogError as error:
+                patience.failed(error)  # and again at the next turn, from the same mark
+            else:
+                patience.succeeded()
+
+        self._every(settings.reconcile.every, "reconciler", reconcile, now=True)
 
     def _start_dispatcher(self) -> Sequence[Loop]:
         if Role.DISPATCHER not in self._roles:
@@ -107,15 +128,18 @@ class Service:
         lease = self._muleteer.settings.worker.lease
         self._every(lease / 4, "lease", worker.renew)
         self._every(lease / 4, "janitor", self._muleteer.janitor().tidy)
-        self._every(self._muleteer.watch_every, "watcher", self._muleteer.watcher().look)
+        self._every(self._muleteer.watch_every, "watcher", self._muleteer.watcher(self._stopping.is_set).look)
+        self._every(_COMMAND, "retrier", self._muleteer.retrier().decide)
         self._every(_COMMAND, "commander", self._muleteer.commander().carry_out)
-        self._every(_FLUSH, "catalog", self._muleteer.catalog.flush)
+        if (embedded := self._muleteer.embedded_catalog) is not None:
+            self._every(_FLUSH, "catalog", embedded.sweep)
         keeping = self._muleteer.keeping()
         if keeping is not None:
             launches, clock, stopping = self._muleteer.store.launches, self._muleteer.clock, self._stopping.is_set
             archivist = Archivist(launches, keeping, clock=clock, stopping=stopping)
             self._every(self._muleteer.settings.archive.every, "archive", archivist.keep)
-        return [self._loop("worker", worker.step)]
+        self._doorkeeper = self._muleteer.doorkeeper()
+        return [self._loop("worker", worker.step), self._loop("doorkeeper", self._doorkeeper.step)]
 
     def _loop(self, name: str, step: Callable[[], Any]) -> Loop:
         patience = Patience(name, self._muleteer.store_outage, longest=5.0)
@@ -123,8 +147,8 @@ class Service:
         loop.start()
         return loop
 
-    def _every(self, span: timedelta, name: str, job: Callable[[], Any]) -> None:
-        """A failing job says so once, and is called again at its next turn."""
+    def _every(self, span: timedelta, name: str, job: Callable[[], Any], *, now: bool = False) -> None:
+        """A failing job says so once, and is called again at its next turn. `now` begins at once."""
         patience, at_once = Patience(name, self._muleteer.store_outage), threading.Event()
         at_once.set()
         self._scheduler.add_job(
@@ -136,12 +160,13 @@ class Service:
             coalesce=True,
             max_instances=1,
             misfire_grace_time=None,
+            **({"next_run_time": self._muleteer.clock()} if now else {}),
         )
 
     def _stop(self, threads: Sequence[Loop]) -> None:
         """Take nothing new, let what is in hand finish, then hurry it, then close. Claims are renewed to the end."""
         self._stopping.set()
-        for role in (self._listener, self._dispatcher, self._enricher, self._worker):
+        for role in (self._listener, self._dispatcher, self._enricher, self._worker, self._doorkeeper):
             if role is not None:
                 role.stop()
         for thread in threads:

@@ -21,9 +21,14 @@ from pydantic_settings import (
 from schemas.durations import Duration
 from schemas.event import event_name
 from schemas.message import MessageState
+from schemas.registration import Rewrite
 from schemas.rule import Order, Pace
 
 FILE_NAME = "muleteer.toml"
+
+
+#: The address of a server, without what would be a user and a password.
+_SERVER = r"^https?://[A-Za-z0-9_.:/\[\]-]+$"
 
 
 class ConfigurationError(Exception):
@@ -109,6 +114,10 @@ class WorkerSettings(_Section):
     )
     grace: Duration = Field(timedelta(seconds=20), description="how long actions may finish when muleteer is stopped")
 
+    confirm: bool = Field(
+        False, description="before anything is started for a close, ask the catalog whether it is still true"
+    )
+
     @field_validator("lease")
     @classmethod
     def _long_enough(cls, value: timedelta) -> timedelta:
@@ -133,15 +142,82 @@ class LimitSettings(_Section):
     groups: dict[str, GroupLimits] = Field({}, description="by the name that rules give as their group")
 
 
+#: What a file of known sums tells, as the fields of a manifest are called.
+_Known = Literal["pfn", "lfn", "bytes", "adler32", "md5"]
+
+
+class RegistrationSettings(_Section):
+    """Which files are registered, under which names, and how their sums are found."""
+
+    threads: int | None = Field(None, ge=1, le=256, description="files read at the same time; by default one per core")
+    refuse: tuple[str, ...] = Field(("*.partial",), description="names that are never registered; globs")
+    min_bytes: int = Field(1, ge=0, description="smaller files are refused; 0 takes empty ones too")
+    rewrite: tuple[Rewrite, ...] = Field(
+        (),
+        description="by prefix, the first that fits: what is registered (pfn), and where it is read here (path)",
+    )
+    follow_links: bool = Field(False, description="register what links point to, under the name of the link")
+    known_sums: Path | None = Field(None, description="sums that are known: a manifest, md5sum's list, or SQLite")
+    known_table: str = Field("sums", min_length=1, description="the table, if known_sums is an SQLite database")
+    known_columns: dict[_Known, str] = Field(
+        {}, description="what its columns are called that are called otherwise: pfn, lfn, bytes, adler32, md5"
+    )
+    verify: bool = Field(False, description="read files whose sums are known too, and compare")
+
+
 class LogSettings(_Section):
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["auto", "console", "json"] = Field("auto", description="auto: console on a terminal, else JSON")
 
 
 class CatalogSettings(_Section):
-    """The catalog of datasets and files."""
+    """The catalog of datasets and files: an embedded one, or a Rucio server.
 
-    kind: Literal["embedded"] = "embedded"
+    What is not said of the server is taken from `config`, if that is set.
+    """
+
+    kind: Literal["embedded", "rucio"] = "embedded"
+    config: Path | None = Field(None, description="a rucio.cfg, of which the section [client] is read")
+    host: str | None = Field(None, pattern=_SERVER, description="https://rucio.example.org")
+    auth_host: str | None = Field(None, pattern=_SERVER, description="where to sign in, if that is another server")
+    account: str | None = Field(None, description="the Rucio account to act as")
+    auth_type: Literal["userpass", "x509", "x509_proxy", "oidc", "gss", "ssh"] | None = Field(
+        None, description="how to sign in, userpass unless it is said; oidc: with a token from token_file"
+    )
+    username: str | None = Field(None, description="for userpass")
+    password: SecretStr | None = None
+    password_file: Path | None = None
+    client_cert: Path | None = Field(None, description="for x509: the certificate; for x509_proxy: the proxy")
+    client_key: Path | None = Field(None, description="for x509, unless it is in client_cert, and for ssh")
+    token_file: Path | None = Field(None, description="for oidc: a file in which somebody renews the token")
+    ca_cert: Path | None = Field(None, description="a bundle or directory of CA certificates; else X509_CERT_DIR")
+    vo: str | None = Field(None, description="for a server of several virtual organisations")
+    rse: str | None = Field(None, min_length=1, description="where files are registered unless it is said")
+    timeout: Duration = Field(timedelta(minutes=2), description="how long to wait for an answer")
+
+    @field_validator("timeout")
+    @classmethod
+    def _long_enough(cls, value: timedelta) -> timedelta:
+        if value < timedelta(seconds=1):
+            raise ValueError("1s is the least: a busy server takes ten for a thousand files")
+        return value
+
+    @model_validator(mode="after")
+    def _rucio_needs_a_host(self) -> Self:
+        if self.kind == "rucio" and self.host is None and self.config is None:
+            raise ValueError("kind rucio needs host, the address of the server, or config, a rucio.cfg that names it")
+        return self
+
+
+class ReconcileSettings(_Section):
+    """Closings that the broker lost are looked for in the catalog, and made up for. Not with the embedded catalog."""
+
+    every: Duration = Field(timedelta(minutes=10), description="how often; 0s: never by itself")
+    patience: Duration = Field(
+        timedelta(minutes=5), description="how long an event may be under way before it counts as lost"
+    )
+    overlap: Duration = Field(timedelta(hours=1), description="how far each look goes back before the last one")
+    scopes: tuple[str, ...] = Field(("*",), min_length=1, description="globs: the scopes that are looked at")
 
 
 class EngineSettings(_Section):
@@ -223,12 +299,14 @@ class Settings(BaseSettings):
     broker: BrokerSettings = BrokerSettings()
     intake: IntakeSettings = IntakeSettings()
     catalog: CatalogSettings = CatalogSettings()
+    reconcile: ReconcileSettings = ReconcileSettings()
     engine: EngineSettings = EngineSettings()
     launch: LaunchSettings = LaunchSettings()
     callback: CallbackSettings = CallbackSettings()
     archive: ArchiveSettings = ArchiveSettings()
     worker: WorkerSettings = WorkerSettings()
     limits: LimitSettings = LimitSettings()
+    registration: RegistrationSettings = RegistrationSettings()
     log: LogSettings = LogSettings()
     workflows: tuple[Path, ...] = Field((Path("workflows"),), description="folders of workflows, searched in turn")
     unmatched: dict[str, _Unmatched] = Field(

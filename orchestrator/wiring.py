@@ -5,8 +5,8 @@ It alone imports every room. Everything else gets what it needs as an argument.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cached_property, partial
@@ -20,11 +20,12 @@ from orchestrator.broker.listener import Listener
 from orchestrator.broker.port import Broker
 from orchestrator.broker.stomp import StompBroker, StompSettings
 from orchestrator.clock import Clock, utc_now
-from orchestrator.core.actor import Tools
+from orchestrator.core.actor import NotYet, Order, Outcome, Tools
 from orchestrator.core.cycles import Cycle, launched, new_cycles
 from orchestrator.core.gates import EVERYTHING, LimitsOf, Subject
 from orchestrator.core.mistakes import Mistake
 from orchestrator.core.preview import edited
+from orchestrator.core.registering import Policy
 from orchestrator.core.sieve import Sieve
 from orchestrator.core.workflow import WorkflowError
 from orchestrator.dispatch.actors import Actors, installed
@@ -36,9 +37,11 @@ from orchestrator.dispatch.rules import mistakes_of
 from orchestrator.dispatch.worker import Worker
 from orchestrator.launch.callback import Address, Heard, KeyUnusable, key_of, token_of
 from orchestrator.launch.commands import Commander
+from orchestrator.launch.failure_table import read_table
 from orchestrator.launch.git_archive import Keeping
 from orchestrator.launch.launcher import Launcher
 from orchestrator.launch.outputs import Outputs
+from orchestrator.launch.retrying import Retrier
 from orchestrator.launch.sites import read_site
 from orchestrator.launch.watcher import STALLED_AFTER, Watcher
 from orchestrator.launch.workflows import Workflows
@@ -49,8 +52,20 @@ from orchestrator.panda.client.sending import Sender
 from orchestrator.panda.client.token import Token
 from orchestrator.panda.embedded.engine import LocalEngine
 from orchestrator.panda.port import Engine, EngineRefused
-from orchestrator.rucio.local import LocalCatalog
-from orchestrator.rucio.port import DidNotFound
+from orchestrator.reconcile.acting import InCatalog
+from orchestrator.reconcile.doorkeeper import Doorkeeper
+from orchestrator.reconcile.gate import AWAY, Gate
+from orchestrator.reconcile.reconciler import Reconciler
+from orchestrator.register.filler import Filler
+from orchestrator.register.known_sums import KnownSums, KnownSumsAway, KnownSumsError
+from orchestrator.register.noting import Tell
+from orchestrator.register.reading import Reader
+from orchestrator.register.registrar import Registrar
+from orchestrator.register.sources import Sources
+from orchestrator.register.summing import Summing
+from orchestrator.rucio.client.addresses import on_disk
+from orchestrator.rucio.embedded.catalog import LocalCatalog
+from orchestrator.rucio.port import Catalog, CatalogUnavailable, DidNotFound, FileEntry, Replica
 from orchestrator.settings import ConfigurationError, Settings, secret
 from orchestrator.store.store import Store
 from schemas.did import Did
@@ -64,6 +79,7 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from orchestrator.monitor.jobs import Jobs
+    from orchestrator.rucio.client.catalog import RucioCatalog
 
 log = structlog.get_logger()
 
@@ -100,9 +116,25 @@ class Muleteer:
         return StompBroker(_stomp_settings(self.settings, self.home))
 
     @cached_property
-    def catalog(self) -> LocalCatalog:
-        """Raises CatalogUnavailable."""
+    def catalog(self) -> Catalog:
+        """Raises CatalogUnavailable, ConfigurationError."""
+        return self.embedded_catalog or self.rucio
+
+    @cached_property
+    def embedded_catalog(self) -> LocalCatalog | None:
+        """None if there is a Rucio server. Raises CatalogUnavailable."""
+        if self.settings.catalog.kind != "embedded":
+            return None
         return LocalCatalog(self.home / "catalog.db", self.broker.send, clock=self.clock)
+
+    @cached_property
+    def rucio(self) -> RucioCatalog:
+        """The Rucio server of the settings. Nothing is sent yet. Raises ConfigurationError."""
+        from orchestrator.rucio.client.access import access_of  # Rucio's client takes a while to import
+        from orchestrator.rucio.client.catalog import RucioCatalog
+
+        settings = self.settings.catalog
+        return RucioCatalog(access_of(settings, self.home), rse=settings.rse, clock=self.clock)
 
     @cached_property
     def engine(self) -> Engine:
@@ -121,13 +153,17 @@ class Muleteer:
             raise ConfigurationError(str(error)) from None
 
     def _embedded_engine(self) -> LocalEngine:
-        def resolve(did: Did) -> Sequence[Path]:
-            try:
-                return [Path(entry.pfn) for entry in self.catalog.files(did)]
-            except DidNotFound as error:
-                raise EngineRefused(f"its input is not in the catalog: {error}") from error
+        return LocalEngine(self.home / "launches", self.inputs)
 
-        return LocalEngine(self.home / "launches", resolve)
+    def inputs(self, did: Did) -> Sequence[Path]:
+        """Where the files of a dataset are read on this machine. Raises EngineRefused, CatalogUnavailable."""
+        try:
+            files = self.catalog.files(did)
+        except DidNotFound as error:
+            raise EngineRefused(f"its input is not in the catalog: {error}") from error
+        told = all(entry.pfn for entry in files)  # by the embedded catalog
+        copies = {} if told else self.catalog.replicas([did])
+        return [_on_disk(entry, copies.get(entry.did, ())) for entry in files]
 
     @cached_property
     def panda(self) -> PandaApi:
@@ -176,7 +212,65 @@ class Muleteer:
         return installed()
 
     def tools(self, stopping: Callable[[], bool] = lambda: False) -> Tools:
-        return Tools(self.home, self.launcher, stopping)
+        looking = InCatalog(lambda: self.gate, self.reconciler)
+        return Tools(self.home, self.launcher, stopping, looking, self.registrar)
+
+    @cached_property
+    def registrar(self) -> Registrar:
+        """Fills datasets. The catalog is opened with the first of them."""
+        sources = Sources(self.home, follow_links=self.settings.registration.follow_links)
+        return Registrar(self.filler, sources, self.policy)
+
+    @cached_property
+    def _registrar_of_outputs(self) -> Registrar:
+        """Fills the datasets of launches: all that was made, as it lies there."""
+        return Registrar(self._filler_of_outputs, Sources(Path("/"), follow_links=True), Policy((), min_bytes=0))
+
+    @contextmanager
+    def _filler_of_outputs(self, stopping: Callable[[], bool]) -> Iterator[Filler]:
+        summing = Summing(Reader(follow_links=True, stopping=stopping), min_bytes=0)
+        yield Filler(self.store.registrations, self.catalog, summing.all, clock=self.clock, stopping=stopping)
+
+    @property
+    def policy(self) -> Policy:
+        """What is registered, and under which names."""
+        told = self.settings.registration
+        return Policy(told.refuse, told.min_bytes, told.rewrite)
+
+    @contextmanager
+    def filler(
+        self,
+        stopping: Callable[[], bool] = lambda: False,
+        tell: Tell = lambda what, done, of: None,
+        progress: Callable[[int], None] = lambda size: None,
+    ) -> Iterator[Filler]:
+        """What fills one dataset, and is told to stop.
+
+        Raises CatalogUnavailable, KnownSumsAway, ConfigurationError: it is about the catalog, or the known sums.
+        """
+        with self.summing(stopping, progress) as summing:
+            record = self.store.registrations
+            yield Filler(record, self.catalog, summing.all, clock=self.clock, stopping=stopping, tell=tell)
+
+    @contextmanager
+    def summing(
+        self, stopping: Callable[[], bool] = lambda: False, progress: Callable[[int], None] = lambda size: None
+    ) -> Iterator[Summing]:
+        """What finds the sums of files. Raises KnownSumsAway, ConfigurationError: it is about the known sums."""
+        told = self.settings.registration
+        reader = Reader(follow_links=told.follow_links, stopping=stopping, progress=progress)
+        with ExitStack() as stack:
+            known = None
+            if told.known_sums is not None:
+                try:
+                    columns = {str(field_): called for field_, called in told.known_columns.items()}
+                    known = KnownSums.open(self.home / told.known_sums, told.known_table, columns)
+                except KnownSumsAway:
+                    raise
+                except KnownSumsError as error:
+                    raise ConfigurationError(f"registration.known_sums: {error}") from None
+                stack.callback(known.close)
+            yield Summing(reader, known, min_bytes=told.min_bytes, verify=told.verify, threads=told.threads)
 
     def listener(self) -> Listener:
         return Listener(self.broker, self.store.messages, store_outage=self.store_outage, clock=self.clock)
@@ -205,6 +299,35 @@ class Muleteer:
             store_outage=self.store_outage,
             clock=self.clock,
             limits=self.limits,
+            confirm=self._confirm if settings.confirm else None,
+        )
+
+    @cached_property
+    def gate(self) -> Gate:
+        """Raises CatalogUnavailable, ConfigurationError."""
+        return Gate(self.catalog)
+
+    def _confirm(self, order: Order) -> Outcome | None:
+        """The catalog is opened with the first question."""
+        try:
+            return self.gate.confirm(order)
+        except CatalogUnavailable as error:
+            return NotYet(f"the catalog cannot be opened: {error}", AWAY)
+
+    def doorkeeper(self) -> Doorkeeper:
+        return Doorkeeper(self.store, lambda: self.gate, confirm=self.settings.worker.confirm, clock=self.clock)
+
+    def reconciler(self, scopes: Sequence[str] | None = None) -> Reconciler:
+        settings = self.settings.reconcile
+        return Reconciler(
+            self.catalog,
+            self.store.messages,
+            self.store.reconciliations,
+            scopes=scopes or settings.scopes,
+            whole=not scopes,
+            overlap=settings.overlap,
+            patience=settings.patience,
+            clock=self.clock,
         )
 
     @cached_property
@@ -218,14 +341,20 @@ class Muleteer:
         all_ = Limits(running=settings.running, pace=settings.pace)
         return groups if all_ == Limits() else {EVERYTHING: all_, **groups}
 
-    def watcher(self) -> Watcher:
+    def watcher(self, stopping: Callable[[], bool] = lambda: False) -> Watcher:
         return Watcher(
             self.store.launches,
             self.store.launch_commands,
             self.engine,
-            Outputs(self.engine, self.catalog),
+            Outputs(self.engine, self._registrar_of_outputs, stopping),
             clock=self.clock,
-            stalled_after=self.site.stalled_after if self.site is not None else STALLED_AFTER,
+            stalled_after=self.stalled_after,
+        )
+
+    def retrier(self) -> Retrier:
+        store, table = self.store, partial(read_table, self.home)
+        return Retrier(
+            store.launches, store.launch_commands, store.launch_retries, self.engine, table, clock=self.clock
         )
 
     def commander(self) -> Commander:
@@ -248,6 +377,14 @@ class Muleteer:
     def watch_every(self) -> timedelta:
         """How often the engine is asked how far launches have come."""
         return self.site.poll if self.site is not None else _WATCH
+
+    @property
+    def stalled_after(self) -> timedelta:
+        """After how long without news a launch is stalled. A site that cannot be read keeps nobody from looking."""
+        with suppress(ConfigurationError):
+            if self.site is not None:
+                return self.site.stalled_after
+        return STALLED_AFTER
 
     def janitor(self) -> Janitor:
         return Janitor(self.store, lease=self.settings.worker.lease, clock=self.clock)
@@ -278,11 +415,22 @@ class Muleteer:
     def window(self) -> FastAPI:
         """The service behind `muleteer serve`."""
         from orchestrator.monitor.app import build  # FastAPI would cost every command a quarter of a second
+        from orchestrator.monitor.asking import Window
 
         def mistakes(rule: Rule) -> Iterable[Mistake]:
             return mistakes_of(rule, self.actors, self.tools())
 
-        return build(self.store, self.tokens, mistakes, self.new_cycles, self.clock, self._jobs())
+        window = Window(
+            store=self.store,
+            tokens=self.tokens,
+            mistakes=mistakes,
+            cycles=self.new_cycles,
+            unmatched=self.settings.unmatched,
+            catalog=lambda dids: self.catalog.metadata(dids),  # opened with the first question
+            stalled_after=self.stalled_after,
+            clock=self.clock,
+        )
+        return build(window, self._jobs())
 
     def jobs_alone(self) -> FastAPI | None:
         """A service that takes reports of jobs in and does nothing else; None if no job is told an address."""
@@ -302,8 +450,18 @@ class Muleteer:
         """Close what was opened."""
         if "store" in self.__dict__:
             self.store.close()
+        if "rucio" in self.__dict__:
+            self.rucio.close_connections()
         if "panda" in self.__dict__:
             self.panda.close()
+
+
+def _on_disk(entry: FileEntry, copies: Sequence[Replica]) -> Path:
+    """Where a file is read on this machine. Raises EngineRefused: it is not on a disk that we see."""
+    for pfn in (entry.pfn, *(copy.pfn for copy in copies)):
+        if (path := on_disk(pfn)) is not None:
+            return Path(path)
+    raise EngineRefused(f"its input {entry.did} has no copy on a disk of this machine")
 
 
 def store_url(settings: Settings, home: Path) -> str:

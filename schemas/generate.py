@@ -69,17 +69,24 @@ def _pace(pace: dict[str, Any]) -> dict[str, Any]:
 
 
 def _action(action: dict[str, Any]) -> dict[str, Any]:
+    """One actor's name, beside whatever else an action may say."""
+    beside = ("retry", "require")
+    said = [[name for name in beside if name != left_out] for left_out in (None, *beside)] + [[]]
     return {
         "title": action["title"],
         "description": action["description"],
         "type": "object",
-        "properties": {"retry": action["properties"]["retry"]},
+        "properties": {name: action["properties"][name] for name in beside},
         "additionalProperties": {"type": ["object", "null"]},
-        "oneOf": [
-            {"required": ["retry"], "minProperties": 2, "maxProperties": 2},
-            {"not": {"required": ["retry"]}, "minProperties": 1, "maxProperties": 1},
-        ],
+        "oneOf": [_with_exactly(names, beside) for names in said],
     }
+
+
+def _with_exactly(names: list[str], beside: tuple[str, ...]) -> dict[str, Any]:
+    """These, and one more: the actor."""
+    others = [{"required": [name]} for name in beside if name not in names]
+    without: dict[str, Any] = {"not": {"anyOf": others}} if others else {}
+    return {"required": names, **without, "minProperties": len(names) + 1, "maxProperties": len(names) + 1}
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from typing import NewType
 from pydantic import BaseModel, ConfigDict
 
 from schemas.dispatch import DispatchId
+from schemas.retry import RetryPolicy
 
 LaunchId = NewType("LaunchId", int)
 
@@ -103,6 +104,8 @@ class LaunchCommand(BaseModel):
     parameters: dict[str, str] = {}
     #: Only this step; all that the command fits unless it is said.
     step: str | None = None
+    #: Of a policy's retry of all that has failed: the steps of which it is an attempt. Without, it is one of `step`.
+    attempt_of: tuple[str, ...] = ()
     who: str
     why: str | None
     state: CommandState
@@ -183,3 +186,7 @@ class Launch(BaseModel):
     submitted_at: datetime | None = None
     #: When the engine last reported anything new. Long ago means that it is stalled.
     moved_at: datetime | None = None
+    #: What its workflow said of retries when it was launched; None if nothing is retried by itself.
+    retry: RetryPolicy | None = None
+    #: Of one that has ended: when it is next decided whether what failed is retried. None if that is decided.
+    retry_at: datetime | None = None

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import NewType
+from typing import Final, NewType
 
 from pydantic import BaseModel, ConfigDict
 
 from schemas.did import Did
 
 MessageId = NewType("MessageId", int)
+
+#: Who brought a message that the broker did not: it was found by looking into the catalog.
+RECONCILED: Final = "reconcile"
 
 
 class MessageState(StrEnum):
@@ -38,7 +41,7 @@ class Message(BaseModel):
     #: When Rucio wrote the event; None when the frame could not be read.
     created_at: datetime | None
     received_at: datetime
-    #: Who brought it: `broker`, `inject`, `import`.
+    #: Who brought it: `broker`, `inject`, `import`, `reconcile`.
     origin: str
     #: Why it is where it is, in words; None while nothing is to be said.
     reason: str | None

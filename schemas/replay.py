@@ -38,12 +38,22 @@ class ReplayRequest(BaseModel):
     event: str | None = None
     #: The revision of the rules that counts, or for each message the one that was in force when it arrived.
     as_of: int | Literal["then"]
-    #: At most so many dispatches in a span of time.
+    #: At most so many dispatches in a span of time; what is put back for a waiting room counts as one.
     pace: Pace | None = None
     #: Dispatches are written without their unique keys.
     lift_unique: bool = False
     #: Messages that a later event of their dataset has overtaken count too.
     superseded: bool = False
+
+
+class LeftOut(BaseModel):
+    """A rule that joins datasets, in a version that a replay is about and cannot send messages through."""
+
+    model_config = ConfigDict(frozen=True)
+
+    rule: str
+    version: int
+    why: str
 
 
 class Replay(BaseModel):
@@ -64,13 +74,13 @@ class Replay(BaseModel):
     looked_at: int
     #: Matches: a rule and a message.
     matched: int
-    #: Matches that were dispatched.
+    #: Matches that were dispatched, or whose message was put back to pending, for a waiting room.
     written: int
-    #: Matches whose rule had the message before.
+    #: Matches whose rule had the message before, or will judge it anyway since it is pending.
     there: int
-    #: Matches that a guard held back, or whose templates cannot be filled in.
+    #: Matches that a guard held back, whose templates cannot be filled in, or whose message could not be put back.
     refused: int
-    #: Dispatches written since there was last a pause as long as the pace's span, and when the last of them was.
+    #: How much was written since there was last a pause as long as the pace's span, and when the last of it was.
     paced: int = Field(exclude=True)
     paced_at: datetime | None = Field(exclude=True)
     created_at: datetime

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Annotated, Any, Literal, NewType, Self
+from typing import Annotated, Any, Final, Literal, NewType, Self
 
 from pydantic import (
     BaseModel,
@@ -18,6 +18,7 @@ from pydantic import (
     model_validator,
 )
 
+from schemas.checks import Requirement
 from schemas.durations import Duration, format_duration
 from schemas.event import event_name
 
@@ -37,6 +38,10 @@ class Retry(BaseModel):
     longest: Duration = Field(default=timedelta(minutes=10), description="no wait is longer than this")
 
 
+#: What an action says beside its actor.
+_BESIDE_AN_ACTOR: Final = ("retry", "require")
+
+
 class Action(BaseModel):
     """One thing to do for a match: an actor's name and its options, written `- launch: {...}`."""
 
@@ -45,14 +50,15 @@ class Action(BaseModel):
     actor: str
     options: dict[str, Any]
     retry: Retry = Retry()
+    require: Requirement | None = None
 
     @model_validator(mode="before")
     @classmethod
     def _from_document(cls, value: object) -> object:
-        """Read `{launch: {...}, retry: {...}}`: one actor's name beside the optional `retry`."""
+        """Read `{launch: {...}, retry: {...}}`: one actor's name beside the optional `retry` and `require`."""
         if not isinstance(value, dict) or "actor" in value:
             return value
-        actors = [key for key in value if key != "retry"]
+        actors = [key for key in value if key not in _BESIDE_AN_ACTOR]
         if len(actors) != 1:
             raise ValueError(
                 "an action names one actor, for example `- launch: {workflow: calorimeter}`; "
@@ -60,13 +66,15 @@ class Action(BaseModel):
             )
         options = value[actors[0]]
         action = {"actor": actors[0], "options": {} if options is None else options}
-        return {**action, "retry": value["retry"]} if "retry" in value else action
+        return {**action, **{key: value[key] for key in _BESIDE_AN_ACTOR if key in value}}
 
     @model_serializer
     def _as_document(self) -> dict[str, Any]:
         document: dict[str, Any] = {self.actor: self.options}
         if self.retry != Retry():
             document["retry"] = self.retry.model_dump(mode="json", exclude_defaults=True)
+        if self.require is not None:
+            document["require"] = self.require.model_dump(mode="json", exclude_defaults=True)
         return document
 
 

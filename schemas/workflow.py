@@ -12,6 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from schemas.durations import Duration
 from schemas.panda import PandaOptions
+from schemas.retry import Retry
 
 _WORD = r"^[A-Za-z][A-Za-z0-9_]{0,39}$"
 
@@ -151,6 +152,7 @@ class Step(_Part):
     site: str | None = Field(default=None, description="PanDA site; goes before queue and the profile's site")
     image: str | None = Field(default=None, description="container image")
     panda: PandaOptions = PandaOptions()
+    retry: Retry | None = Field(default=None, description="where this step is retried otherwise than the workflow says")
 
     @property
     def reads(self) -> tuple[str, ...]:
@@ -191,6 +193,9 @@ class Workflow(_Part):
     )
     resources: tuple[str, ...] = Field(
         default=("**",), description="shell-style patterns of the folder's files that jobs get; all unless it is said"
+    )
+    retry: Retry | None = Field(
+        default=None, description="when muleteer retries what has failed by itself; never unless it is said"
     )
     steps: tuple[Step, ...] = Field(min_length=1)
     outputs: tuple[OutputDataset, ...] = ()

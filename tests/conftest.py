@@ -15,6 +15,7 @@ from orchestrator.store.engine import Database
 from orchestrator.store.store import Store
 from tests.services.activemq import ActiveMQ
 from tests.services.postgres import Postgres
+from tests.services.rucio import Rucio, bootstrap
 
 _numbers = count(1)
 
@@ -72,6 +73,30 @@ def own_postgres() -> Iterator[Postgres]:
     server.start()
     yield server
     server.remove()
+
+
+@pytest.fixture(scope="session")
+def rucio_template(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The name of a database as a Rucio server needs it. It is copied, never opened."""
+    _demand(Rucio.missing())
+    bootstrap(postgres.create_database("rucio_template"), tmp_path_factory.mktemp("rucio-template"))
+    return "rucio_template"
+
+
+@pytest.fixture(scope="session")
+def rucio(postgres: Postgres, rucio_template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rucio]:
+    """A real Rucio on loopback. Tests use scopes, accounts and RSEs of their own."""
+    with Rucio(tmp_path_factory.mktemp("rucio"), postgres.create_database("rucio", rucio_template)) as server:
+        yield server
+
+
+@pytest.fixture
+def own_rucio(postgres: Postgres, rucio_template: str, tmp_path: Path) -> Iterator[Rucio]:
+    """A real Rucio for one test alone, which may stop, kill and start it."""
+    name = f"rucio_{next(_numbers)}"
+    with Rucio(tmp_path / "rucio", postgres.create_database(name, rucio_template)) as server:
+        yield server
+    postgres.drop_database(name)
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""What people type. Each file holds the commands of one noun; `common` what they share."""
+"""What people type. Each file holds the commands of one noun; `session` and `terminal` what they share."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import typer
 
 from orchestrator.cli import (
     catalog,
+    checking,
     demo,
     dispatches,
     dispatching,
@@ -15,9 +16,12 @@ from orchestrator.cli import (
     init,
     launches,
     linting,
+    locating,
     messages,
     previewing,
+    reconciling,
     refreshing,
+    registering,
     replay,
     rooms,
     rules,
@@ -44,6 +48,8 @@ app.command("show")(show.show)
 app.command("serve")(serving.serve)
 app.command("demo")(demo.demo)
 app.command("doctor")(doctor.doctor)
+app.command("locate")(locating.locate)
+app.command("manifest")(locating.manifest)
 dispatching.app.command("stop")(stopping.stop)
 dispatching.app.command("start")(stopping.start)
 dispatching.app.command("status")(stopping.status)
@@ -63,6 +69,9 @@ app.add_typer(dispatches.app, name="dispatches")
 app.add_typer(launches.app, name="launches")
 app.add_typer(workflows.app, name="workflow")
 app.add_typer(catalog.app, name="catalog")
+app.add_typer(registering.app, name="register")
+app.add_typer(checking.app, name="check")
+app.add_typer(reconciling.app, name="reconcile")
 app.add_typer(replay.app, name="replay")
 app.add_typer(runs.app, name="runs")
 app.add_typer(serving.app, name="token")

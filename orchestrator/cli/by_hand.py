@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from difflib import get_close_matches
 from typing import Annotated, Any, Final
 
 import typer
 
 from orchestrator.cli.filters import Event, FailedOnlyOn, Name, Scope, Since, States, Until, filter_of
 from orchestrator.cli.session import Exit, Home, Json, fail, opened, person
-from orchestrator.cli.terminal import err, out, print_json
+from orchestrator.cli.terminal import err, out, plain, print_json
 from orchestrator.clock import utc_now
 from orchestrator.core.by_hand import Hand, MessageVerb, Tally
 from orchestrator.core.clauses import CompiledRule
+from orchestrator.core.giving import NoSuchRule, NotForOne, rule_to_give
 from orchestrator.core.matching import RuleSet
 from orchestrator.store.by_hand import Progress
 from orchestrator.store.messages import Filter
@@ -104,20 +104,12 @@ def _chosen(ids: Sequence[int] | None, wanted: Filter, *, all_: bool) -> Sequenc
 
 
 def _rule_in_force(muleteer: Muleteer, name: str) -> tuple[RuleSet, CompiledRule]:
-    """All rules in force, and the one of this name as a person gives messages to it."""
-    revision, versions = muleteer.store.rules.in_force()
-    named = {version.rule.name: version for version in versions}
-    if name not in named:
-        near = get_close_matches(name, named, 1)
-        hint = f"did you mean {near[0]}?" if near else "`muleteer rules list` has those that are"
-        fail(Exit.NOT_FOUND, f"there is no rule {name!r} in force: {hint}")
-    if named[name].rule.join is not None:
-        rooms = f"`muleteer rooms list --rule {name}`, then `rooms waive` or `rooms dispatch`"
-        fail(Exit.REFUSED, f"rule {name} joins several datasets, and nobody can give it one alone: {rooms}")
-    # a person does not take every so many of them, but these
-    by_hand = named[name].rule.model_copy(update={"prescale": 1})
-    rules = RuleSet(revision, versions, muleteer.settings.unmatched)
-    return rules, CompiledRule(named[name].model_copy(update={"rule": by_hand}))
+    try:
+        return rule_to_give(name, *muleteer.store.rules.in_force(), muleteer.settings.unmatched)
+    except NoSuchRule as error:
+        fail(Exit.NOT_FOUND, str(error))
+    except NotForOne as error:
+        fail(Exit.REFUSED, str(error))
 
 
 # What the commands on dispatches use as well.
@@ -145,12 +137,7 @@ def report(
     If they were named by id and not all could be changed, the command ends with 4.
     """
     if json_:
-        groups = {
-            key: [{"why": why, "ids": ids} for why, ids in found.items()]
-            for key, found in (("stayed", tally.stayed), ("remarks", tally.remarks))
-        }
-        changed = {"dry_run": hand.dry_run, "changed": tally.changed, **groups, "details": tally.details}
-        print_json({**changed, **(more or {})})
+        print_json({**plain(tally.shown(dry_run=hand.dry_run)), **(more or {})})
     else:
         out.print(summary(tally, done, noun, dry_run=hand.dry_run))
         _print_details(tally, noun)

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from orchestrator.cli.catalog_showing import print_listed, show_container, show_dataset, show_file
 from orchestrator.cli.session import Exit, Home, Json, fail, opened
-from orchestrator.cli.terminal import out, plain, print_json, print_table
-from orchestrator.rucio.local import describe_file
-from orchestrator.rucio.port import KEPT_METADATA, DatasetEntry, FileEntry
+from orchestrator.cli.terminal import out
+from orchestrator.rucio.embedded.catalog import LocalCatalog
+from orchestrator.rucio.embedded.describing import describe_file
+from orchestrator.rucio.port import Catalog, FileEntry
+from orchestrator.wiring import Muleteer
 from schemas.did import Did
+from schemas.durations import parse_duration
 
 app = typer.Typer(no_args_is_help=True, help="The embedded catalog of datasets and files.")
 
@@ -26,7 +31,16 @@ def _did(text: str) -> Did:
         raise typer.BadParameter(str(error)) from None
 
 
+def _lifetime(text: str) -> timedelta:
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
 Dataset = Annotated[Did, typer.Argument(parser=_did, metavar="SCOPE:NAME", help="The dataset.")]
+Container = Annotated[Did, typer.Argument(parser=_did, metavar="SCOPE:NAME", help="The container.")]
+Rse = Annotated[str | None, typer.Option("--rse", help="Where the files lie, a name; else LOCAL.", show_default=False)]
 
 
 @app.command("list")
@@ -34,36 +48,28 @@ def list_(
     home: Home = None,
     scope: Annotated[str, typer.Option("--scope", help="Only of this scope; * and ? match.")] = "*",
     name: Annotated[str, typer.Option("--name", help="Only of this name; * and ? match.")] = "*",
+    containers: Annotated[bool, typer.Option("--containers", help="List containers, not datasets.")] = False,
     json_: Json = False,
 ) -> None:
-    """List datasets."""
+    """List datasets, or containers."""
     with opened(home) as muleteer:
-        found = muleteer.catalog.datasets(scope, name)
-    if json_:
-        print_json([_plain(entry) for entry in found])
-        return
-    rows = [(str(each.did), each.state, each.length, each.bytes, each.created_at, each.closed_at) for each in found]
-    print_table(("dataset", "state", "files", "bytes", "created", "closed"), rows, empty="No dataset fits.")
+        if containers:
+            print_listed([(did, None) for did in _embedded(muleteer).containers(scope, name)], json_)
+        else:
+            print_listed([(entry.did, entry) for entry in muleteer.catalog.datasets(scope, name)], json_)
 
 
 @app.command("show")
-def show(did: Dataset, home: Home = None, json_: Json = False) -> None:
-    """Show a dataset and its files."""
+def show(
+    did: Annotated[Did, typer.Argument(parser=_did, metavar="SCOPE:NAME", help="A dataset, a container, or a file.")],
+    home: Home = None,
+    json_: Json = False,
+) -> None:
+    """Show a dataset and its files, a container and what is in it, or a file and its copies."""
+    shows = {"CONTAINER": show_container, "FILE": show_file}
     with opened(home) as muleteer:
-        entry, files = muleteer.catalog.dataset(did), muleteer.catalog.files(did)
-        known = muleteer.catalog.metadata([did]).get(did, {})
-    set_ = {key: value for key, value in known.items() if key not in KEPT_METADATA}
-    if json_:
-        shown = [
-            {"name": each.did.name, "bytes": each.bytes, "adler32": each.adler32, "pfn": each.pfn} for each in files
-        ]
-        print_json({**_plain(entry), "metadata": set_, "content": shown})
-        return
-    out.print(f"{did} is {entry.state}, {entry.length} files, {entry.bytes:,} bytes")
-    for key, value in sorted(set_.items()):
-        out.print(f"{key} = {json.dumps(value)}")
-    rows = [(each.did.name, each.bytes, each.adler32, each.pfn) for each in files]
-    print_table(("file", "bytes", "adler32", "pfn"), rows, empty="It has no files.")
+        kind = muleteer.catalog.metadata([did]).get(did, {}).get("did_type")
+        shows.get(str(kind), show_dataset)(muleteer.catalog, did, json_)
 
 
 @app.command("create")
@@ -71,20 +77,54 @@ def create(
     did: Dataset,
     files: Annotated[list[Path] | None, typer.Argument(help="Files to register and attach.")] = None,
     home: Home = None,
+    rse: Rse = None,
+    lifetime: Annotated[
+        timedelta | None,
+        typer.Option("--lifetime", parser=_lifetime, metavar="SPAN", help="Erase it after 90s, 5m, 2d; else never."),
+    ] = None,
 ) -> None:
     """Create a dataset, with files if some are given. It stays open."""
     with opened(home) as muleteer:
-        muleteer.catalog.add_dataset(did)
-        _attach(muleteer.catalog.attach, did, files or [])
+        entries = _described(did, files or [])
+        muleteer.catalog.register(entries, rse)  # first, so that bad ones leave no dataset behind
+        muleteer.catalog.add_dataset(did, lifetime=lifetime)
+        muleteer.catalog.attach(did, entries, rse)
     out.print(f"{did} is there, with {len(files or [])} files")
 
 
 @app.command("add")
-def add(did: Dataset, files: Annotated[list[Path], typer.Argument(help="Files.")], home: Home = None) -> None:
+def add(
+    did: Dataset,
+    files: Annotated[list[Path], typer.Argument(help="Files.")],
+    home: Home = None,
+    rse: Rse = None,
+) -> None:
     """Register files and attach them to an open dataset."""
     with opened(home) as muleteer:
-        new = _attach(muleteer.catalog.attach, did, files)
+        new = muleteer.catalog.attach(did, _described(did, files), rse)
     out.print(f"{new} files are new in {did}")
+
+
+Children = Annotated[
+    list[Did] | None, typer.Argument(parser=_did, metavar="[SCOPE:NAME]...", help="Datasets or containers to put in.")
+]
+
+
+@app.command("add-container")
+def add_container(did: Container, children: Children = None, home: Home = None) -> None:
+    """Create a container, with datasets or containers in it if some are given."""
+    with opened(home) as muleteer:
+        muleteer.catalog.add_container(did)
+        new = muleteer.catalog.enclose(did, children or [])
+    out.print(f"{did} is there, with {new} in it")
+
+
+@app.command("enclose")
+def enclose(did: Container, children: Children = None, home: Home = None) -> None:
+    """Put datasets or containers into a container."""
+    with opened(home) as muleteer:
+        new = muleteer.catalog.enclose(did, children or [])
+    out.print(f"{new} are new in {did}")
 
 
 @app.command("close")
@@ -104,10 +144,13 @@ def reopen(did: Dataset, home: Home = None) -> None:
 
 
 @app.command("erase")
-def erase(did: Dataset, home: Home = None) -> None:
-    """Take a dataset out of the catalog. Its files on disk stay."""
+def erase(
+    did: Annotated[Did, typer.Argument(parser=_did, metavar="SCOPE:NAME", help="A dataset or a container.")],
+    home: Home = None,
+) -> None:
+    """Take a dataset or a container out of the catalog. What is in it stays, and so do files on disk."""
     with opened(home) as muleteer:
-        muleteer.catalog.erase(did)
+        _embedded(muleteer).erase(did)
     out.print(f"{did} is erased")
 
 
@@ -134,14 +177,16 @@ def _read(value: str) -> str | float | bool:
     return value
 
 
-def _attach(attach: Callable[[Did, Sequence[FileEntry]], int], did: Did, files: Sequence[Path]) -> int:
+def _described(did: Did, files: Sequence[Path]) -> Sequence[FileEntry]:
     try:
-        return attach(did, [describe_file(path.resolve(), did.scope) for path in files])
+        return [describe_file(path.resolve(), did.scope) for path in files]
     except OSError as error:
         fail(Exit.NOT_FOUND, f"{error.filename} cannot be read: {error.strerror}")
 
 
-def _plain(entry: DatasetEntry) -> dict[str, Any]:
-    values = {name: plain(getattr(entry, name)) for name in ("state", "account", "created_at", "closed_at")}
-    counts = {name: getattr(entry, name) for name in ("bytes", "length", "events")}
-    return {"scope": entry.did.scope, "name": entry.did.name, **values, **counts}
+def _embedded(muleteer: Muleteer) -> LocalCatalog:
+    """What only the embedded catalog can do."""
+    catalog: Catalog = muleteer.catalog
+    if not isinstance(catalog, LocalCatalog):
+        fail(Exit.REFUSED, f"the catalog is {catalog.address}: this command is for the embedded one alone")
+    return catalog

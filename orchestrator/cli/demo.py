@@ -17,7 +17,7 @@ from orchestrator.cli.story import Story
 from orchestrator.cli.terminal import cell, out
 from orchestrator.clock import utc_now
 from orchestrator.dispatch.rules import read_rules
-from orchestrator.rucio.local import describe_file
+from orchestrator.rucio.embedded.describing import describe_file
 from orchestrator.service import Service
 from orchestrator.settings import FILE_NAME, load
 from orchestrator.store.messages import Filter

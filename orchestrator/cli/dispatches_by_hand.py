@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import typer
 
 from orchestrator.cli.by_hand import DryRun, Ids, Reason, hand_of, progressing, report
 from orchestrator.cli.filters import in_utc
 from orchestrator.cli.session import Exit, Home, Json, fail, opened
-from orchestrator.cli.terminal import out, print_json
-from orchestrator.core.by_hand import DispatchVerb, Hand, Tally
-from orchestrator.rucio.port import Catalog, DatasetEntry, DidNotFound
+from orchestrator.cli.terminal import out, plain, print_json
+from orchestrator.core.by_hand import DispatchVerb, Hand
+from orchestrator.core.leftovers import Left, Taken, forced, in_way_of_another, in_way_of_force, left_behind
+from orchestrator.monitor.leftovers import in_catalog, states_of
+from orchestrator.rucio.port import DatasetEntry
 from orchestrator.store.by_hand import DispatchFilter
-from orchestrator.store.forcing import Left, StillGoingOn, Taken
-from schemas.did import Did
+from orchestrator.store.forcing import StillGoingOn
 from schemas.dispatch import DispatchId, DispatchState
 
 States = Annotated[list[DispatchState] | None, typer.Option("--state", help="Only these states; may be repeated.")]
@@ -127,27 +128,18 @@ def redispatch(
     with opened(home) as muleteer, progressing("dispatches") as progress:
         by_hand = muleteer.store.by_hand
         tally = by_hand.dispatches(DispatchVerb.REDISPATCH, chosen, look, progress, again=again)
-        left = by_hand.launches_left(_another_launch(tally))
-        there = _in_catalog(muleteer.catalog, left)
-        _demand_clean(left, there, cleaned=cleaned or dry_run)
+        left = by_hand.launches_left(tally.remarked)
+        there = in_catalog(muleteer.catalog.dataset, left)
+        obstacle = in_way_of_another(left, there, saying="--cleaned")
+        if obstacle is not None and not (cleaned or dry_run):
+            fail(Exit.REFUSED, obstacle)
         if not dry_run:
             tally = by_hand.dispatches(DispatchVerb.REDISPATCH, chosen, hand, progress, again=again)
     if not json_:
         _print_left(left, there)
-    more = {"left_behind": _plain_left(left, there)}
+    more = {"left_behind": plain(left_behind(left, states_of(there)))}
     named = not isinstance(chosen, DispatchFilter)
     report(tally, _DONE[DispatchVerb.REDISPATCH], "dispatch", hand, json_=json_, named=named, more=more)
-
-
-def _another_launch(tally: Tally) -> Sequence[int]:
-    return sorted(id_ for ids in tally.remarks.values() for id_ in ids)
-
-
-def _demand_clean(left: Sequence[Left], there: Mapping[str, DatasetEntry], *, cleaned: bool) -> None:
-    # a dataset that bears its launch's name is in nobody's way: the new launch has another
-    clashing = sorted({did for each in left for did in each.datasets if did in there and each.name not in did})
-    if clashing and not cleaned:
-        fail(Exit.REFUSED, f"an earlier launch left behind {_listed(clashing)}: clean up, then say so with --cleaned")
 
 
 # Forced.
@@ -170,40 +162,23 @@ def force(
     with opened(home) as muleteer:
         by_hand = muleteer.store.by_hand
         seen = by_hand.taken(DispatchId(id_))
-        there = _in_catalog(muleteer.catalog, seen.launches)
+        there = in_catalog(muleteer.catalog.dataset, seen.launches)
         if not json_:
             _print_taken(seen, there)
-        obstacle = _obstacle(seen, there, cleaned=cleaned)
+        obstacle = in_way_of_force(seen, there, cleaned=cleaned, saying="--cleaned")
         if obstacle is not None:
-            _say_forced(seen, there, [], obstacle, json_=json_)
+            if json_:
+                print_json(forced(seen, states_of(there), in_the_way=obstacle))
             fail(Exit.REFUSED, f"nothing was changed: {obstacle}")
         try:
             ready = [] if dry_run else by_hand.force(seen, hand)
         except StillGoingOn as error:
             fail(Exit.REFUSED, f"nothing was changed: {error}")
-    _say_forced(seen, there, ready, None, json_=json_)
-    if not json_:
-        forced = ", ".join(map(str, seen.refused))
-        out.print(f"dispatch {forced} {'would be ready, and have' if dry_run else 'is ready, and has'} the key now")
-
-
-def _obstacle(seen: Taken, there: Mapping[str, DatasetEntry], *, cleaned: bool) -> str | None:
-    if seen.going_on is not None:
-        return f"the first is still going on: {seen.going_on}"
-    if there and not cleaned:
-        return f"the first left behind {_listed(sorted(there))}: clean up, then say so with --cleaned"
-    return None
-
-
-def _say_forced(
-    seen: Taken, there: Mapping[str, DatasetEntry], ready: Sequence[DispatchId], obstacle: str | None, *, json_: bool
-) -> None:
     if json_:
-        first = {"message": seen.first_message_id, "rule": seen.first_rule}
-        dispatches = [{"id": each, "state": state} for each, state in seen.first]
-        left = _plain_left(seen.launches, there)
-        said = {"key": seen.key, "first": {**first, "dispatches": dispatches}, "left_behind": left}
-        print_json({**said, "refused": seen.refused, "ready": ready, "in_the_way": obstacle})
+        print_json(forced(seen, states_of(there), ready))
+        return
+    those = ", ".join(map(str, seen.refused))
+    out.print(f"dispatch {those} {'would be ready, and have' if dry_run else 'is ready, and has'} the key now")
 
 
 def _print_taken(seen: Taken, there: Mapping[str, DatasetEntry]) -> None:
@@ -216,17 +191,6 @@ def _print_taken(seen: Taken, there: Mapping[str, DatasetEntry]) -> None:
 # What launches left behind.
 
 
-def _in_catalog(catalog: Catalog, left: Sequence[Left]) -> Mapping[str, DatasetEntry]:
-    """Those of the datasets that the launches were to make that are there. Raises CatalogUnavailable."""
-    there: dict[str, DatasetEntry] = {}
-    for name in dict.fromkeys(did for each in left for did in each.datasets):
-        try:
-            there[name] = catalog.dataset(Did.parse(name))
-        except DidNotFound:
-            continue
-    return there
-
-
 def _print_left(left: Sequence[Left], there: Mapping[str, DatasetEntry]) -> None:
     for each in left:
         out.print(f"  launch {each.id} ({each.name}) of dispatch {each.dispatch_id} is {each.state}")
@@ -234,21 +198,3 @@ def _print_left(left: Sequence[Left], there: Mapping[str, DatasetEntry]) -> None
             entry = there.get(did)
             stands = "not in the catalog" if entry is None else f"{entry.state}, {entry.length} files"
             out.print(f"    {did}: {stands}")
-
-
-def _plain_left(left: Sequence[Left], there: Mapping[str, DatasetEntry]) -> list[dict[str, Any]]:
-    return [
-        {
-            "launch": each.id,
-            "name": each.name,
-            "dispatch": each.dispatch_id,
-            "state": each.state,
-            "datasets": [{"did": did, "state": there[did].state if did in there else None} for did in each.datasets],
-        }
-        for each in left
-    ]
-
-
-def _listed(dids: Sequence[str]) -> str:
-    more = f" and {len(dids) - 5} more" if len(dids) > 5 else ""
-    return ", ".join(dids[:5]) + more

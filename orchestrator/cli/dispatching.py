@@ -118,12 +118,13 @@ def _once(muleteer: Muleteer, extra: RuleVersion | None, asked: Callable[[], boo
     if muleteer.enricher().ask_all():
         out.print("The catalog was asked about some of them:")
         written |= set(_judge_all(muleteer, extra))
-    worker = muleteer.worker(asked)
+    worker, doorkeeper = muleteer.worker(asked), muleteer.doorkeeper()
     left_over = set(_left_over(muleteer.store, rule))
     due = sorted(left_over if rule is not None else written | left_over)
     try:
         while not asked():
             # what was put on the list meanwhile is not for this call
+            doorkeeper.look_at_all()
             started = worker.claim_and_start(due)
             worker.renew()
             if worker.idle(1.0) and started == 0:

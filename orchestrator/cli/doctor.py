@@ -148,6 +148,8 @@ def _catalog(muleteer: Muleteer) -> str:
     wait = (
         f", {waiting.messages} messages wait for it, the first since {ago(waiting.since)}" if waiting.messages else ""
     )
+    if muleteer.embedded_catalog is None:
+        return f"{muleteer.rucio.handshake()}{wait}"
     return f"{muleteer.catalog.address}, {len(muleteer.catalog.datasets())} datasets{wait}"
 
 

@@ -35,6 +35,15 @@ _SETTINGS = """\
 # tls = false
 # selector = "event_type = 'close'"
 
+[catalog]
+# kind = "embedded"                          # "rucio" for a Rucio server
+# config = "/opt/rucio/etc/rucio.cfg"        # what its section [client] says need not be said here
+# host = "https://rucio.example.org"
+# account = "production"
+# username = "production"                    # or auth_type = "x509" and client_cert, "x509_proxy", "oidc"
+# password_file = "secrets/rucio"            # or the variable MULETEER_CATALOG__PASSWORD
+# rse = "EXAMPLE_DISK"                       # where files are registered unless it is said
+
 [engine]
 # kind = "embedded"                          # "panda" for whole workflows on PanDA, "panda-stepwise" step by step
 # site = "example"                           # for PanDA: the profile sites/example.yaml

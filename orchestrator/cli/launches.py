@@ -29,12 +29,12 @@ from orchestrator.cli.launches_filters import (
     filter_of,
     headline,
     is_stalled,
-    percent,
     stalled_after,
 )
 from orchestrator.cli.session import Before, Home, Json, Limit, opened
 from orchestrator.cli.terminal import out, plain, print_json, print_table
 from orchestrator.clock import utc_now
+from orchestrator.core.progress import percent
 from orchestrator.store.launch_listing import RunSummary
 from schemas.launch import Launch, LaunchId, LaunchState, StepState
 

@@ -24,6 +24,7 @@ from orchestrator.cli.launches_filters import (
 from orchestrator.cli.session import Exit, Home, Json, fail, opened
 from orchestrator.cli.terminal import err
 from orchestrator.core.by_hand import Hand, Tally
+from orchestrator.core.commanding import ParametersError, retry_parameters
 from orchestrator.store.launch_commands import Ask
 from orchestrator.store.launch_listing import ALL_LAUNCHES, LaunchFilter
 from orchestrator.wiring import Muleteer
@@ -33,7 +34,7 @@ Step = Annotated[str | None, typer.Option("--step", help="Only this step of each
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask whether so many are meant.")]
 
 _HELP: Final[Mapping[Command, str]] = {
-    Command.KILL: "Stop launches: what runs is killed, nothing more begins.",
+    Command.KILL: "Stop launches: what runs is killed, nothing more begins, no coming retry of what has failed.",
     Command.FINISH: "Let launches come to an end: no new jobs, and what has succeeded so far counts.",
     Command.PAUSE: "Let nothing new begin in launches until they are resumed.",
     Command.RESUME: "Go on with launches that were paused.",
@@ -122,11 +123,10 @@ def _parameters(given: Sequence[str], memory: int | None) -> Mapping[str, str]:
         if not (name and equals):
             raise typer.BadParameter(f"--parameter {word!r} is not NAME=VALUE")
         found[name] = value
-    if memory is not None:
-        if "ramCount" in found:
-            raise typer.BadParameter("--memory and --parameter ramCount=... say the same: give one of them")
-        found["ramCount"] = str(memory)
-    return found
+    try:
+        return retry_parameters(found, memory)
+    except ParametersError as error:
+        raise typer.BadParameter(str(error)) from None
 
 
 def _chosen(ids: Sequence[int] | None, wanted: LaunchFilter) -> Sequence[LaunchId] | LaunchFilter:
@@ -145,7 +145,7 @@ def _act(
         tally = commands.ask(ask, chosen, hand)
     more: dict[str, Any] = {"command": ask.command, "step": ask.step, "parameters": dict(ask.parameters or {})}
     named = not isinstance(chosen, LaunchFilter)
-    if tally.changed and not hand.dry_run and not json_:
+    if set(tally.changed) - set(tally.remarked) and not hand.dry_run and not json_:  # the others are done already
         which = tally.changed[0] if len(tally.changed) == 1 else "ID"
         err.print(
             f"`muleteer run` carries it out{at_site(muleteer)}; `muleteer launches show {which}` has the answer then"

@@ -11,14 +11,12 @@ import typer
 
 from orchestrator.cli.session import Exit, fail
 from orchestrator.clock import utc_now
+from orchestrator.core import progress
 from orchestrator.core.runs import RunsError, read_range
-from orchestrator.core.states import LAUNCH_ENDED
-from orchestrator.launch.watcher import STALLED_AFTER
 from orchestrator.settings import ConfigurationError
-from orchestrator.store.launch_listing import LaunchFilter, percentage
-from orchestrator.store.launch_rows import done
+from orchestrator.store.launch_listing import LaunchFilter
 from orchestrator.wiring import Muleteer
-from schemas.launch import Launch, LaunchState, StepProgress
+from schemas.launch import Launch, LaunchState
 from schemas.site import Site
 
 States = Annotated[list[LaunchState] | None, typer.Option("--state", help="Only these states; may be repeated.")]
@@ -68,23 +66,17 @@ def at_site(muleteer: Muleteer) -> str:
 
 def stalled_after(muleteer: Muleteer) -> timedelta:
     """After how long without news a launch is stalled."""
-    site = site_of(muleteer)
-    return site.stalled_after if site is not None else STALLED_AFTER
+    return muleteer.stalled_after
 
 
 def is_stalled(launch: Launch, after: timedelta) -> bool:
     """Whether it goes on, and nothing new was heard of it for long."""
-    return launch.state not in LAUNCH_ENDED and utc_now() - (launch.moved_at or launch.updated_at) > after
+    return progress.is_stalled(launch, after, utc_now())
 
 
 def headline(reason: str | None) -> str | None:
     """The first line of a reason, without the end of the log that some have after it."""
     return None if reason is None else reason.partition("\n")[0].removesuffix("; its log ends with:")
-
-
-def percent(steps: Sequence[StepProgress]) -> float:
-    """How far steps are, 0 to 100."""
-    return percentage(sum(map(done, steps)), len(steps))
 
 
 def files_in_words(total: int, finished: int, failed: int) -> str | None:

@@ -14,16 +14,22 @@ from orchestrator.cli.launches_filters import (
     files_of,
     headline,
     is_stalled,
-    percent,
     site_of,
     stalled_after,
 )
 from orchestrator.cli.launches_jobs import print_heard
 from orchestrator.cli.session import Home, Json, opened
 from orchestrator.cli.terminal import out, plain, print_fields, print_history, print_json, print_table
+from orchestrator.core.gates import Subject
+from orchestrator.core.progress import percent
+from orchestrator.core.retry_policy import policy_in_words
+from orchestrator.core.retry_steps import CALLED_OFF, WHO
+from orchestrator.core.retrying import RETRIED_FROM
 from orchestrator.core.states import LAUNCH_ENDED
+from schemas.gate import Suspension
 from schemas.launch import Launch, LaunchCommand, LaunchFile, LaunchId, LaunchState, SubmissionRecord
 from schemas.site import Site
+from schemas.views import JournalEntry
 
 
 def show(
@@ -46,18 +52,20 @@ def show(
         links = _links(found, site_of(muleteer))
         after = stalled_after(muleteer)
         heard = store.job_reports.by_step(found.id)
+        held = store.launch_retries.held_up_by(found) if found.retry_at is not None else None
     if json_:
         more = {
             "percent": percent(found.steps),
             "links": links,
             "stalled": is_stalled(found, after),
+            "retry_held_up_by": held,
             "commands": asked,
             "heard": heard,
         }
         parts = {key: value for key, value in (("files", sent), ("tries", tried)) if value is not None}
         print_json({**plain(found), **plain({**more, **parts}), "journal": plain(changes)})
         return
-    _print_launch(found, links, after)
+    _print_launch(found, links, after, _retried(found, changes, held))
     _print_steps(found, links)
     print_heard(heard)
     _print_asked(asked)
@@ -82,7 +90,7 @@ def _links(launch: Launch, site: Site | None) -> dict[str, str]:
     return links
 
 
-def _print_launch(found: Launch, links: dict[str, str], after: timedelta) -> None:
+def _print_launch(found: Launch, links: dict[str, str], after: timedelta, retried: str | None) -> None:
     fields: dict[str, object] = {
         "launch": found.id,
         "state": found.state,
@@ -99,6 +107,8 @@ def _print_launch(found: Launch, links: dict[str, str], after: timedelta) -> Non
         "dispatch": found.dispatch_id,
         "done": f"{percent(found.steps):g}%",
         "files": files_of(found),
+        "retry": None if found.retry is None else policy_in_words(found.retry),
+        "retried": retried,
     }
     if "request" in links:
         fields["page"] = links["request"]
@@ -110,6 +120,21 @@ def _print_launch(found: Launch, links: dict[str, str], after: timedelta) -> Non
         again, stop = f"muleteer workflow launch --go-on {found.id}", f"muleteer launches kill {found.id}"
         fields["next"] = f"`{again}` tries again to send it, `{stop} --reason ...` gives it up, and its name with it"
     print_fields(fields)
+
+
+def _retried(found: Launch, changes: Sequence[JournalEntry], held: Suspension | None) -> str | None:
+    """What its policy makes of its end: when that is decided and how to call it off, or why nothing is retried."""
+    if found.retry_at is not None:
+        when = f"at {found.retry_at:%Y-%m-%d %H:%M:%S} UTC or soon after"
+        if held is not None:
+            when = f"once {Subject(held.kind, held.name).words} goes on: stopped by {held.who}: {held.reason}"
+        return f"decided by its policy, {when}; `muleteer launches kill {found.id} --reason ...` calls it off"
+    last = changes[-1] if changes else None
+    if last is None or found.state not in RETRIED_FROM:
+        return None
+    if (last.why or "").startswith(CALLED_OFF):
+        return f"{last.who}: {last.why}"
+    return last.why if last.who == WHO else None
 
 
 def _print_steps(found: Launch, links: dict[str, str]) -> None:

@@ -12,9 +12,10 @@ from rich.console import RenderableType
 from rich.live import Live
 from rich.table import Table
 
-from orchestrator.cli.launches_filters import files_of, headline, percent
+from orchestrator.cli.launches_filters import files_of, headline
 from orchestrator.cli.session import Exit, Home, Json, fail, opened
 from orchestrator.cli.terminal import cell, out, plain, print_json
+from orchestrator.core.progress import percent
 from orchestrator.core.states import LAUNCH_ENDED
 from orchestrator.store.launches import Launches
 from schemas.launch import Launch, LaunchId, LaunchState
@@ -28,7 +29,7 @@ def watch(
     home: Home = None,
     json_: Json = False,
 ) -> None:
-    """Watch launches until all of them have ended. Exit 0 if all of them finished, 1 if not.
+    """Watch launches until all have ended and are not retried by policy. Exit 0 if all of them finished, 1 if not.
 
     Without a terminal, each change is one line; with --json, how they ended is said at the end.
     """
@@ -50,7 +51,7 @@ def _until_ended(launches: Launches, ids: Sequence[LaunchId], *, quiet: bool) ->
                 live.update(_table(seen), refresh=True)
             elif not quiet:
                 _say_changes(seen, said)
-            if all(each.state in LAUNCH_ENDED for each in seen):
+            if all(each.state in LAUNCH_ENDED and each.retry_at is None for each in seen):
                 return seen
             time.sleep(_PAUSE)
 

@@ -16,14 +16,15 @@ from orchestrator.cli.session import Exit, Home, Json, Limit, fail, opened, pers
 from orchestrator.cli.terminal import err, out, plain, print_fields, print_history, print_json, print_table
 from orchestrator.clock import utc_now
 from orchestrator.core.runs import Runs, RunsError
-from orchestrator.dispatch.replay import replayed
+from orchestrator.dispatch.replay import left_out, replayed
 from orchestrator.rucio.port import CatalogUnavailable
 from orchestrator.store.foreseeing import Foreseen
+from orchestrator.store.replays import REFUSED
 from orchestrator.wiring import Muleteer
 from schemas.durations import format_duration
 from schemas.event import event_name
-from schemas.replay import Replay, ReplayId, ReplayRequest, ReplayState
-from schemas.rule import Pace, RuleVersion
+from schemas.replay import LeftOut, Replay, ReplayId, ReplayRequest, ReplayState
+from schemas.rule import Pace
 
 app = typer.Typer(no_args_is_help=True, help="Stored messages, sent through the rules once more.")
 
@@ -71,8 +72,8 @@ def start(
 ) -> None:
     """Send stored messages through the rules once more, and write the dispatches that follow.
 
-    What a message has started already is not started again. Runs until it is done; Ctrl-C stops it, and `resume` goes
-    on.
+    What a message has started already is not started again. What rules join goes back to pending, and into their
+    waiting rooms. Runs until it is done; Ctrl-C stops it, and `resume` goes on.
     """
     if not (dry_run or reason):
         raise typer.BadParameter("say why with --reason; --dry-run only tries it")
@@ -91,13 +92,15 @@ def start(
             lift_unique=lift_unique,
             superseded=superseded,
         )
+        omitted = left_out(muleteer.store, request)
+        _tell_left_out(omitted)
         _check_rules(muleteer, request)
         if dry_run:
             found = muleteer.replayer().foresee(request, lambda: signals.asked)
-            _print_foreseen(found, json_, whole=not signals.asked)
+            _print_foreseen(found, omitted, json_, whole=not signals.asked)
             return
         begun = muleteer.store.replays.begin(request, who=person(), reason=reason or "", now=utc_now())
-        _carry_on(muleteer, begun, signals, json_)
+        _carry_on(muleteer, begun, omitted, signals, json_)
 
 
 @app.command("resume")
@@ -106,7 +109,9 @@ def resume(id_: Id, home: Home = None, reason: Why = "resumed", json_: Json = Fa
     signals = Signals()
     with opened(home, reading=True) as muleteer:
         resumed = muleteer.store.replays.resume(ReplayId(id_), who=person(), why=reason, now=utc_now())
-        _carry_on(muleteer, resumed, signals, json_)
+        omitted = left_out(muleteer.store, resumed.request)
+        _tell_left_out(omitted)
+        _carry_on(muleteer, resumed, omitted, signals, json_)
 
 
 @app.command("stop")
@@ -114,7 +119,7 @@ def stop(id_: Id, home: Home = None, reason: Why = "stopped by hand", json_: Jso
     """Stop a replay that runs, in whatever process. It can be resumed."""
     with opened(home, reading=True) as muleteer:
         stopped = muleteer.store.replays.stop(ReplayId(id_), who=person(), why=reason, now=utc_now())
-    _report(stopped, json_)
+        _report(muleteer, stopped, json_)
 
 
 @app.command("list")
@@ -204,27 +209,31 @@ def _check_rules(muleteer: Muleteer, request: ReplayRequest) -> None:
     """Say what cannot come of it before anything is looked at."""
     for name in request.rules:
         muleteer.store.rules.version(name)  # not found: there never was such a rule
-    all_ = muleteer.store.rules.at(muleteer.store.rules.revision() if request.as_of == "then" else request.as_of)
-    _tell_of_joins([version for version in all_ if not request.rules or version.rule.name in request.rules])
     if request.as_of == "then":
         return
-    usable = {version.rule.name for version in replayed(muleteer.store, request, request.as_of) if version.rule.enabled}
+    _, in_force = muleteer.store.rules.in_force()
+    found = [each for each in replayed(muleteer.store, request, request.as_of, in_force) if each.rule.enabled]
+    usable = {version.rule.name for version in found}
     missing = [name for name in request.rules if name not in usable]
     if missing:
         at = f"at revision {request.as_of}"
-        fail(Exit.REFUSED, f"{', '.join(missing)}: {at} it is not there, not enabled, or a join; nothing was replayed")
+        fail(
+            Exit.REFUSED, f"{', '.join(missing)}: {at} it is not there, not enabled, or left out; nothing was replayed"
+        )
     if not usable:
-        fail(Exit.REFUSED, f"no rule is enabled at revision {request.as_of}: nothing would come of it")
+        fail(Exit.REFUSED, f"no rule can be replayed as of revision {request.as_of}: nothing would come of it")
+    if joins := [version.rule.name for version in found if version.rule.join is not None]:
+        err.print(f"through waiting rooms, into which the dispatcher lets what is put back: {', '.join(joins)}")
 
 
-def _tell_of_joins(versions: Sequence[RuleVersion]) -> None:
-    joins = [version.rule.name for version in versions if version.rule.join is not None]
-    if joins:
-        err.print(f"left out, since these rules join datasets in waiting rooms: {', '.join(joins)}")
-        err.print("`muleteer messages repend` has messages judged again, by these rules too")
+def _tell_left_out(omitted: Sequence[LeftOut]) -> None:
+    for each in omitted:
+        err.print(f"left out: {each.rule} in version {each.version}: {each.why}")
+    if omitted:
+        err.print("to replay one as it was, put it in force so: `muleteer rules show NAME --version N` prints it")
 
 
-def _carry_on(muleteer: Muleteer, replay: Replay, signals: Signals, json_: bool) -> None:
+def _carry_on(muleteer: Muleteer, replay: Replay, omitted: Sequence[LeftOut], signals: Signals, json_: bool) -> None:
     try:
         ended = muleteer.replayer().carry_on(replay, lambda: signals.asked, _teller(replay))
     except CatalogUnavailable as error:
@@ -232,7 +241,9 @@ def _carry_on(muleteer: Muleteer, replay: Replay, signals: Signals, json_: bool)
         fail(Exit.UNAVAILABLE, f"{error}\nreplay {stands.id} is stopped: muleteer replay resume {stands.id} goes on")
     if ended.state is ReplayState.RUNNING:
         ended = muleteer.store.replays.stop(ended.id, who=person(), why="interrupted", now=utc_now())
-    _report(ended, json_)
+    # rules may have been changed meanwhile
+    _tell_left_out([each for each in left_out(muleteer.store, ended.request) if each not in omitted])
+    _report(muleteer, ended, json_)
     if ended.state is not ReplayState.DONE:
         raise typer.Exit(Exit.FAILED)
 
@@ -262,15 +273,18 @@ def _numbers(replay: Replay) -> str:
     )
 
 
-def _report(replay: Replay, json_: bool) -> None:
+def _report(muleteer: Muleteer, replay: Replay, json_: bool) -> None:
     if json_:
-        print_json(replay)
+        print_json({**plain(replay), "left_out": plain(left_out(muleteer.store, replay.request))})
         return
     goes_on = f"; muleteer replay resume {replay.id} goes on" if replay.state is ReplayState.STOPPED else ""
     out.print(f"{_numbers(replay)}; it is {replay.state}{goes_on}")
+    for each in muleteer.store.journal.of("replay", replay.id):
+        if each.to_state == REFUSED:
+            out.print(f"not put back: {each.why}")
 
 
-def _print_foreseen(found: Foreseen, json_: bool, *, whole: bool) -> None:
+def _print_foreseen(found: Foreseen, omitted: Sequence[LeftOut], json_: bool, *, whole: bool) -> None:
     if json_:
         rules = {
             name: {
@@ -282,7 +296,15 @@ def _print_foreseen(found: Foreseen, json_: bool, *, whole: bool) -> None:
             for name, each in sorted(found.rules.items())
         }
         troubles = {"count": found.troubles, "examples": found.trouble_examples}
-        print_json({"looked_at": found.looked_at, "whole": whole, "rules": rules, "troubles": troubles})
+        print_json(
+            {
+                "looked_at": found.looked_at,
+                "whole": whole,
+                "rules": rules,
+                "troubles": troubles,
+                "left_out": omitted,
+            }
+        )
         return
     rows = [
         (

@@ -19,6 +19,7 @@ from orchestrator.cli.terminal import err
 from orchestrator.dispatch.rules import RulesRefused
 from orchestrator.monitor.access import TokenError
 from orchestrator.panda.port import EngineError
+from orchestrator.register.known_sums import KnownSumsAway
 from orchestrator.rucio.port import CatalogError, CatalogUnavailable, DidNotFound
 from orchestrator.settings import ConfigurationError, load
 from orchestrator.store.port import NotAllowed, NotFound, StoreError
@@ -69,7 +70,7 @@ def errors_explained() -> Iterator[None]:
         fail(Exit.REFUSED, str(error))
     except (NotFound, NotAllowed, DidNotFound) as error:
         fail(Exit.NOT_FOUND, str(error))
-    except (StoreError, BrokerError, CatalogUnavailable, EngineError) as error:
+    except (StoreError, BrokerError, CatalogUnavailable, EngineError, KnownSumsAway) as error:
         fail(Exit.UNAVAILABLE, str(error))
     except CatalogError as error:
         fail(Exit.REFUSED, str(error))

@@ -20,11 +20,11 @@ from schemas.views import JournalEntry
 
 
 class _Plain(Console):
-    """A console that prints texts as they are: no markup, and nothing that could steer the terminal."""
+    """A console that prints texts as they are: no markup, no names of emoji, and nothing that steers the terminal."""
 
     def print(self, *objects: Any, **options: Any) -> None:
         shown = (visible(each) if isinstance(each, str) else each for each in objects)
-        super().print(*shown, **{"markup": False, **options})
+        super().print(*shown, **{"markup": False, "emoji": False, **options})
 
 
 def visible(text: str) -> str:

@@ -28,6 +28,7 @@ from orchestrator.core.graph import Graph, graph_of
 from orchestrator.core.graph_svg import svg
 from orchestrator.core.graph_text import text
 from orchestrator.core.parameters import sample
+from orchestrator.core.retry_policy import workflow_in_words
 from orchestrator.core.workflow import WorkflowError
 from orchestrator.core.workflow_remarks import Remark, Weight, remarks
 from orchestrator.launch import provenance
@@ -132,6 +133,9 @@ def _findings(
     yield from (("note", remark) for remark in definition.remarks)
     for remark in _remarks(definition.workflow, kind):
         yield remark.weight, _at(definition, remark)
+    retried = workflow_in_words(definition.workflow)
+    if retried is not None:
+        yield "note", _at(definition, Remark(Weight.NOTE, ("retry",), f"what fails is retried {retried}"))
     try:
         provenance.definition_of(definition, muleteer.settings.launch.require_commit)
     except WorkflowError as error:
@@ -187,6 +191,7 @@ def show(which: Which, home: Home = None, json_: Json = False) -> None:
             "launch_name": workflow.launch_name,
             "setup": workflow.setup,
             "environment": " ".join(f"{name}={value}" for name, value in workflow.environment.items()) or None,
+            "retry": workflow_in_words(workflow),
         }
     )
     out.print("\nparameters", style="bold")

@@ -3,7 +3,9 @@
 * a frame: `message`, `sieve`, `settlement`
 * a rule and a message: `patterns`, `names`, `conditions`, `runs`, `clauses`, `values`, `templates`, `matching`, `joins`
 * a dispatch, an actor, a launch: `gates`, `actor`, `dispatch`, `naming`, `workflow`; what may follow: `states`
-* a failed job: `failures`, `failure_groups`
+* files on their way into the catalog: `registering`, `replanning`; what the catalog should have: `completeness`,
+  `reconciling`
+* a failed job: `failures`, `failure_groups`; a retry by policy: `retry_policy`, `retrying`, `retry_steps`
 * shrek's files as a workflow: `shrek` (with `shrek_blocks`, `shrek_datasets`, `shrek_jobs`, `shrek_options`,
   `shrek_scripts`, `shrek_values`)
 * people: `documents`, `mistakes`, `reasons`, `by_hand`, `exchange`

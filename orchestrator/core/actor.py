@@ -10,6 +10,8 @@ from typing import Any, Protocol
 
 from pydantic import BaseModel
 
+from schemas.checks import Checks
+from schemas.did import Did
 from schemas.dispatch import DispatchId
 from schemas.message import MessageDetail
 
@@ -41,6 +43,15 @@ class Wait:
 
 
 @dataclass(frozen=True, slots=True)
+class NotYet:
+    """It was not begun: what had to be looked up first could not be. As if it had never been taken in hand."""
+
+    reason: str
+    after: timedelta
+    trace: Trace = field(default_factory=Trace)
+
+
+@dataclass(frozen=True, slots=True)
 class Retry:
     """It failed, and trying again may help. The rule's retry policy decides whether and when."""
 
@@ -64,7 +75,7 @@ class Interrupted:
     trace: Trace = field(default_factory=Trace)
 
 
-Outcome = Done | Wait | Retry | GiveUp | Interrupted
+Outcome = Done | Wait | NotYet | Retry | GiveUp | Interrupted
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +120,52 @@ class Launching(Protocol):
         """What is wrong with launching it, in words; None if nothing is. Values may still be templates."""
 
 
+class Reality(Protocol):
+    """Looks at what the catalog has."""
+
+    def check(self, did: Did, checks: Checks) -> Outcome:
+        """Done if all is as it should be; Retry with what is not; Wait while the catalog is away."""
+
+    def reconcile(self) -> Outcome:
+        """Make up for closings that the broker lost. Done with how many there were; Wait while the catalog is away."""
+
+
+@dataclass(frozen=True, slots=True)
+class RegisterRequest:
+    """Files that are to be brought into the catalog, and the dataset that they are to go into."""
+
+    dataset: Did
+    #: Files, folders, patterns and URLs; relative ones begin in the home.
+    files: tuple[str, ...]
+    #: Who asks, and why, for the record.
+    who: str
+    why: str | None = None
+    #: Files that hold lists of files.
+    manifests: tuple[str, ...] = ()
+    #: Where the files lie; else where the catalog registers unless it is told.
+    rse: str | None = None
+    #: Whether the dataset is closed once all of them are in it.
+    closes: bool = True
+    #: Ways of containers above the dataset, outermost first, each as `A/B/C` or `scope:A/B/C`.
+    containers: tuple[str, ...] = ()
+    metadata: Mapping[str, str | float | bool] = field(default_factory=dict)
+    lifetime: timedelta | None = None
+
+
+class Registering(Protocol):
+    """Fills datasets. Doing it twice changes nothing, and what was begun is gone on with."""
+
+    def register(self, request: RegisterRequest, stopping: Callable[[], bool]) -> Outcome:
+        """Done once the catalog has all of it, and the dataset is closed if that was asked for.
+
+        Retry if files were refused, GiveUp if the catalog said no to the whole, Wait while it is away, Interrupted if
+        `stopping` said so.
+        """
+
+    def wrong(self, containers: tuple[str, ...]) -> str | None:
+        """What is wrong with these ways of containers, in words; None if nothing is. They may still be templates."""
+
+
 @dataclass(frozen=True, slots=True)
 class Tools:
     """What an actor may use."""
@@ -118,6 +175,8 @@ class Tools:
     launching: Launching
     #: True once muleteer is shutting down and the actor should come to an end.
     stopping: Callable[[], bool]
+    reality: Reality
+    registering: Registering
 
 
 class Actor(Protocol):

@@ -12,6 +12,7 @@ from orchestrator.core.states import LAUNCH_ENDED
 from schemas.dispatch import DispatchState as D
 from schemas.launch import LaunchState as L
 from schemas.message import MessageState as M
+from schemas.views import Changed, Those
 
 
 class MessageVerb(StrEnum):
@@ -85,6 +86,26 @@ class Tally:
         self.remarks.setdefault(what, []).append(id_)
         if detail is not None:
             self.details[id_] = detail
+
+    @property
+    def remarked(self) -> list[int]:
+        """The ids of those about which there is something to say."""
+        return sorted(id_ for ids in self.remarks.values() for id_ in ids)
+
+    def shown(self, *, dry_run: bool) -> Changed:
+        """As people and programs see it."""
+        return Changed(
+            dry_run=dry_run,
+            count=len(self.changed),
+            changed=tuple(self.changed),
+            stayed=_those(self.stayed),
+            remarks=_those(self.remarks),
+            details=self.details,
+        )
+
+
+def _those(groups: Mapping[str, list[int]]) -> tuple[Those, ...]:
+    return tuple(Those(why=why, ids=tuple(ids)) for why, ids in groups.items())
 
 
 #: Launches that an engine has and that have not ended. Of what was only prepared, nothing was sent; what is in doubt is

@@ -13,6 +13,7 @@ from functools import lru_cache
 from re import compile as compile_regex
 from typing import Any, Final, NamedTuple
 
+from orchestrator.core.completeness import templates_in
 from orchestrator.core.conditions import Condition
 from orchestrator.core.patterns import Pattern
 from orchestrator.core.runs import Runs
@@ -153,6 +154,7 @@ class CompiledRule:
 def _asks_catalog(rule: Rule, pattern: Pattern) -> bool:
     """Whether a template needs a value that only the catalog has."""
     templates = [rule.unique or "", *(action.options for action in rule.actions)]
+    templates += [templates_in(action.require) for action in rule.actions if action.require is not None]
     templates += [value if isinstance(value, str) else [each.value for each in value] for value in rule.values.values()]
     names = fields_within(templates) - set(rule.values)
     by_run = "run" in names or any(not isinstance(value, str) for value in rule.values.values())

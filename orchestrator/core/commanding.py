@@ -31,6 +31,27 @@ FITS: Final[Mapping[V, frozenset[L]]] = {
 HARMLESS_TWICE: Final = frozenset(V) - {V.RETRY}
 
 
+#: What PanDA calls a task's megabytes for each core.
+MEMORY: Final = "ramCount"
+
+
+class ParametersError(ValueError):
+    """The parameters of a retry contradict each other. The text says which."""
+
+
+def retry_parameters(given: Mapping[str, str], memory: int | None) -> dict[str, str]:
+    """The parameters of a retry in the engine's words; `memory` is megabytes for each core.
+
+    Raises:
+        ParametersError: the memory is said twice.
+    """
+    if memory is None:
+        return dict(given)
+    if MEMORY in given:
+        raise ParametersError(f"memory and the parameter {MEMORY} say the same: give one of them")
+    return {**given, MEMORY: str(memory)}
+
+
 @dataclass(frozen=True, slots=True)
 class Hold:
     """What was asked of a whole launch, as far as it holds for steps that have not begun."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import assert_never
 
-from orchestrator.core.actor import Done, GiveUp, Interrupted, Outcome, Retry, Wait
+from orchestrator.core.actor import Done, GiveUp, Interrupted, NotYet, Outcome, Retry, Wait
 from schemas.dispatch import AttemptOutcome, DispatchState
 from schemas.rule import Retry as RetryPolicy
 
@@ -28,6 +28,8 @@ def after(outcome: Outcome, *, attempt: int, policy: RetryPolicy, now: datetime)
             return Next(DispatchState.DONE, AttemptOutcome.DONE, summary)
         case Wait(reason, span):
             return Next(DispatchState.WAITING, AttemptOutcome.WAIT, reason, now + span)
+        case NotYet(reason, span):
+            return Next(DispatchState.READY, AttemptOutcome.WAIT, reason, now + span)
         case GiveUp(reason):
             return Next(DispatchState.FAILED, AttemptOutcome.GIVE_UP, reason)
         case Interrupted(reason):

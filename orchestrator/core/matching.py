@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from orchestrator.core.clauses import CompiledRule, Decision, Facts
+from orchestrator.core.completeness import filled
 from orchestrator.core.joins import key_of, slot_versions
 from orchestrator.core.patterns import PatternSet
 from orchestrator.core.templates import TemplateError, fill, fill_within
 from orchestrator.core.values import usable_key, values_of
+from schemas.checks import Requirement
 from schemas.message import MessageState
 from schemas.rule import Retry, RuleVersion
 
@@ -23,6 +25,8 @@ class Planned:
     actor: str
     options: Mapping[str, Any]
     retry: Retry
+    #: What must hold before it is carried out.
+    required: Requirement | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,7 +260,13 @@ def plan_version(version: RuleVersion, facts: Facts, captured: Mapping[str, str]
     rule = version.rule
     values = values_of(rule, facts, captured)
     planned = tuple(
-        Planned(position, action.actor, fill_within(action.options, values), action.retry)
+        Planned(
+            position,
+            action.actor,
+            fill_within(action.options, values),
+            action.retry,
+            None if action.require is None else filled(action.require, values),
+        )
         for position, action in enumerate(rule.actions)
     )
     return Match(

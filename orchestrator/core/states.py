@@ -12,6 +12,8 @@ from schemas.dispatch import DispatchState as D
 from schemas.launch import CommandState as C
 from schemas.launch import LaunchState as L
 from schemas.message import MessageState as M
+from schemas.registration import FileState as F
+from schemas.registration import RegistrationState as G
 from schemas.replay import ReplayState as P
 from schemas.room import RoomState as R
 
@@ -32,7 +34,8 @@ MESSAGE: Table = {
 }
 
 DISPATCH: Table = {
-    D.READY: frozenset({D.RUNNING, D.HELD, D.REFUSED, D.CANCELLED}),
+    # failed: what it requires of the catalog did not come true in time
+    D.READY: frozenset({D.RUNNING, D.HELD, D.REFUSED, D.CANCELLED, D.FAILED}),
     # back to ready is a retry; in_doubt is a worker that vanished
     D.RUNNING: frozenset({D.DONE, D.WAITING, D.FAILED, D.READY, D.IN_DOUBT}),
     D.WAITING: frozenset({D.RUNNING, D.HELD, D.CANCELLED}),
@@ -60,13 +63,13 @@ LAUNCH: Table = {
     L.SUBMITTED: frozenset({L.RUNNING, L.FINISHED, L.PARTLY_FINISHED, L.FAILED, L.KILLED}),
     L.RUNNING: frozenset({L.FINISHED, L.PARTLY_FINISHED, L.FAILED, L.KILLED}),
     L.FINISHED: frozenset(),
-    # running once more: a person had what failed retried
+    # running once more: a person, or its retry policy, had what failed retried
     L.PARTLY_FINISHED: frozenset({L.RUNNING}),
     L.FAILED: frozenset({L.RUNNING}),
     L.KILLED: frozenset({L.RUNNING}),
 }
 
-#: A launch that stands here goes on only if a person wants it to.
+#: A launch that stands here goes on only if a person wants it to, or its retry policy.
 LAUNCH_ENDED = frozenset({L.FINISHED, L.PARTLY_FINISHED, L.FAILED, L.KILLED})
 
 COMMAND: Table = {
@@ -83,6 +86,24 @@ ROOM: Table = {
     R.DROPPED: frozenset(),
 }
 
+REGISTRATION: Table = {
+    G.OPEN: frozenset({G.DONE, G.FAILED}),
+    # resumed, after somebody mended what stood in the way
+    G.FAILED: frozenset({G.OPEN}),
+    # what comes later is another registration
+    G.DONE: frozenset(),
+}
+
+#: Files of a registration. They are many: the journal is of registrations, and a file's row says why it stands there.
+REGISTRATION_FILE: Table = {
+    F.PLANNED: frozenset({F.SUMMED, F.REFUSED}),
+    # planned again: asked for with another path or other sums
+    F.SUMMED: frozenset({F.ATTACHED, F.REFUSED, F.PLANNED}),
+    # back to summed: the catalog has it no more
+    F.ATTACHED: frozenset({F.SUMMED, F.PLANNED}),
+    F.REFUSED: frozenset({F.PLANNED}),
+}
+
 
 def may_follow(table: Table, source: StrEnum, target: StrEnum) -> bool:
     """Whether the table lists the step from `source` to `target`."""
@@ -92,3 +113,8 @@ def may_follow(table: Table, source: StrEnum, target: StrEnum) -> bool:
 def final(table: Table) -> frozenset[StrEnum]:
     """The states that nothing follows."""
     return frozenset(state for state, following in table.items() if not following)
+
+
+def before(table: Table, target: StrEnum) -> frozenset[StrEnum]:
+    """The states from which the table lists a step to `target`."""
+    return frozenset(state for state, following in table.items() if target in following)

@@ -12,6 +12,7 @@ from typing import Any, Final
 from orchestrator.core.mistakes import Mistake
 from orchestrator.core.parameters import problem_with, sample
 from orchestrator.core.patterns import Pattern, PatternError
+from orchestrator.core.retry_policy import mistakes_of_retry
 from orchestrator.core.scatter import ScatterError, checked, variable_of
 from orchestrator.core.templates import TemplateError, fields, fill
 from schemas.workflow import Step, Workflow
@@ -33,6 +34,7 @@ def mistakes(workflow: Workflow) -> Iterator[Mistake]:
     yield from _of_scatter(workflow)
     yield from _of_paths(workflow)
     yield from _of_templates(workflow)
+    yield from mistakes_of_retry(workflow)
 
 
 def _of_parameters(workflow: Workflow) -> Iterator[Mistake]:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
+from orchestrator.core.retry_policy import merged
 from orchestrator.core.templates import fields
 from orchestrator.core.workflow_mistakes import templates
+from schemas.failure_class import FailureClass
 from schemas.panda import PandaOptions
+from schemas.retry import Retry
 from schemas.workflow import Start, Step, Workflow
+
+_NO_MEMORY: Final = "counts on PanDA alone; the embedded engine gives its steps no memory of their own"
 
 
 class Weight(StrEnum):
@@ -33,6 +38,7 @@ def remarks(workflow: Workflow) -> Iterator[Remark]:
     yield from _unread(workflow)
     yield from _unused(workflow)
     yield from _overwritten(workflow)
+    yield from _never_retried(workflow)
     yield from _of_panda_alone(workflow)
 
 
@@ -70,11 +76,30 @@ def _overwritten(workflow: Workflow) -> Iterator[Remark]:
             yield Remark(Weight.WARNING, place, what)
 
 
+def _never_retried(workflow: Workflow) -> Iterator[Remark]:
+    """What is said of retries that never come, and retries that cannot help."""
+    said: list[tuple[tuple[int | str, ...], Retry | None]] = [(("retry",), workflow.retry)]
+    said += [(("steps", number, "retry"), step.retry) for number, step in enumerate(workflow.steps)]
+    held = [merged(workflow.retry, step.retry) for step in workflow.steps]
+    for (place, own), retries in zip(said, [held, *([each] for each in held)], strict=True):
+        if own is None:
+            continue
+        if own.model_fields_set - {"attempts"} and not any(each.attempts for each in retries):
+            yield Remark(Weight.WARNING, place, "attempts is 0, so nothing is retried: say attempts: 2, for example")
+        if own.attempts and FailureClass.OURS in (own.classes or ()):
+            what = "ours is what was asked for wrongly, or stopped by somebody: a retry does not make it better"
+            yield Remark(Weight.WARNING, (*place, "classes"), what)
+
+
 def _of_panda_alone(workflow: Workflow) -> Iterator[Remark]:
+    if workflow.retry is not None and workflow.retry.memory is not None:
+        yield Remark(Weight.NOTE, ("retry", "memory"), _NO_MEMORY)
     for number, step in enumerate(workflow.steps):
         for place in _panda_places(step):
             what = "counts on PanDA alone; the embedded engine runs a step as one job on this machine"
             yield Remark(Weight.NOTE, ("steps", number, *place), what)
+        if step.retry is not None and step.retry.memory is not None:
+            yield Remark(Weight.NOTE, ("steps", number, "retry", "memory"), _NO_MEMORY)
 
 
 def _panda_places(step: Step) -> Iterator[tuple[int | str, ...]]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.core.actor import Tools
+from orchestrator.core.completeness import mistakes_in, templates_in
 from orchestrator.core.conditions import Condition, ConditionError
 from orchestrator.core.documents import Document, DocumentError, written
 from orchestrator.core.joins import known_in_join, mistakes_in_join
@@ -17,6 +18,7 @@ from orchestrator.core.runs import RunsError, read_range, read_run_file
 from orchestrator.core.templates import TemplateError, fields
 from orchestrator.core.values import known_names, mistakes_in_values, unknown_in, unknown_names
 from orchestrator.dispatch.actors import Actors
+from schemas.checks import Requirement
 from schemas.rule import Rule, RuleFile
 
 #: The beginning of a named group.
@@ -136,6 +138,16 @@ def mistakes_of(rule: Rule, actors: Actors, tools: Tools) -> Iterator[Mistake]:
         yield from _mistakes_in_templates(place, action.options, known)
         for within, what in actors.mistakes(action, tools):
             yield (*place, *within), what
+        if action.require is not None:
+            yield from _mistakes_in_requirement(("actions", position, "require"), action.require, known)
+
+
+def _mistakes_in_requirement(
+    place: tuple[int | str, ...], required: Requirement, known: frozenset[str]
+) -> Iterator[Mistake]:
+    yield from _mistakes_in_templates(place, templates_in(required), known)
+    for within, what in mistakes_in(required):
+        yield (*place, *within), what
 
 
 def _mistakes_in_clauses(rule: Rule) -> Iterator[Mistake]:

@@ -7,14 +7,14 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import structlog
 
 from orchestrator.clock import Clock
-from orchestrator.core.actor import Actor, GiveUp, Outcome, Retry, Tools
+from orchestrator.core.actor import Actor, GiveUp, Order, Outcome, Retry, Tools
 from orchestrator.core.dispatch import Next, after
 from orchestrator.core.gates import LimitsOf
 from orchestrator.loop import Outage, Patience
@@ -37,6 +37,9 @@ _BREATH = 0.05
 #: the dispatch is tried again when its claim has run out.
 _LAST_WAIT = timedelta(seconds=10)
 
+#: Says whether what an order is about is still true. An outcome keeps it from being begun.
+Confirm = Callable[[Order], Outcome | None]
+
 
 class Worker:
     """Carries out dispatches, several at a time."""
@@ -52,8 +55,9 @@ class Worker:
         store_outage: Outage,
         clock: Clock,
         limits: LimitsOf = NO_LIMITS,
+        confirm: Confirm | None = None,
     ) -> None:
-        """`limits` are those of the settings."""
+        """`limits` are those of the settings; `confirm` is asked once of each dispatch, before it is first begun."""
         self._store = store
         self._actors = actors
         self._tools = tools
@@ -61,6 +65,7 @@ class Worker:
         self._lease = lease
         self._clock = clock
         self._limits = limits
+        self._confirm = confirm
         #: When it was last looked for something to claim.
         self._looked_at = clock()
         #: Names this worker in claims and in the journal; no two processes ever share it.
@@ -164,10 +169,19 @@ class Worker:
         if actor is None:
             return GiveUp(f"there is no actor {claim.actor!r} here; there are: {', '.join(sorted(self._actors))}")
         try:
-            return actor.act(claim.order, self._tools)
+            return self._not_confirmed(claim) or actor.act(claim.order, self._tools)
         except Exception as error:
             log.exception("actor.defect", dispatch=claim.order.dispatch_id, actor=claim.actor)
             return Retry(f"the actor {claim.actor} failed: {type(error).__name__}: {error}")
+
+    def _not_confirmed(self, claim: Claim) -> Outcome | None:
+        """What keeps a dispatch from being begun. What was begun is not stopped by it: its launch may be on the way."""
+        if self._confirm is None or claim.let_through:
+            return None
+        kept = self._confirm(claim.order)
+        if kept is None:
+            self._store.requirements.confirm(claim.order.dispatch_id, now=self._clock())
+        return kept
 
     def _write_down(self, claim: Claim, outcome: Outcome) -> Next | None:
         """Settle the dispatch, however long the store is away: the outcome exists nowhere else.

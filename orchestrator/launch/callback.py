@@ -95,6 +95,7 @@ class Heard:
         self.name = engine.name
         self.identity = engine.identity
         self.registers_outputs = engine.registers_outputs
+        self.retries_steps = engine.retries_steps
 
     def pack(self, submission: Submission, source: Package) -> Package:
         return self._engine.pack(submission, source)

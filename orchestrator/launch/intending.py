@@ -186,6 +186,7 @@ class Intents:
             source=wish.did,
             run=run_of(submission.parameters),
             definition=definition_of(definition, self._require_commit),
+            retry=planning.retries(definition, name=name, parameters=wish.parameters, values=_values(wish.did)),
         )
         return intent, package
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from orchestrator.core import workflow as deciding
+from orchestrator.core.retry_policy import policy_of
 from orchestrator.core.scatter import Part, ScatterError, parts, variable_of
 from orchestrator.core.templates import TemplateError, fill
 from orchestrator.core.workflow import WorkflowError
@@ -15,6 +16,7 @@ from orchestrator.launch.folders import files_in
 from orchestrator.launch.workflows import Definition
 from orchestrator.panda.port import Package, PackedFile, Submission, SubmissionStep
 from schemas.did import Did
+from schemas.retry import RetryPolicy
 from schemas.workflow import StepInput
 
 
@@ -124,6 +126,18 @@ def outputs(
     try:
         return {str(Did.parse(fill(each.dataset, known))): each.step for each in workflow.outputs}
     except (TemplateError, ValueError) as error:
+        raise WorkflowError(f"workflow {workflow.name}: {error}") from None
+
+
+def retries(
+    definition: Definition, *, name: str, parameters: Mapping[str, str], values: Mapping[str, str]
+) -> RetryPolicy | None:
+    """How what fails of a launch is retried by itself; None if nothing is. Raises WorkflowError."""
+    workflow = definition.workflow
+    known = {**deciding.values(workflow, parameters), **values, "launch": name}
+    try:
+        return policy_of(workflow, parts(deciding.ordered(workflow), known))
+    except (TemplateError, ScatterError) as error:
         raise WorkflowError(f"workflow {workflow.name}: {error}") from None
 
 

@@ -44,6 +44,9 @@ _GONE: Final = timedelta(minutes=30)
 #: After a retry, an engine may show the end of before for so long.
 _GRACE: Final = timedelta(minutes=15)
 
+#: So long a catalog that is away is not asked again to take a launch's outputs.
+_CATALOG_BACK: Final = timedelta(minutes=1)
+
 #: A launch of which nothing new was heard for so long is stalled, unless the engine's site says otherwise.
 STALLED_AFTER: Final = timedelta(hours=6)
 
@@ -78,6 +81,8 @@ class Watcher:
         self._away = False
         #: When those in doubt were last looked up.
         self._looked_up: dict[LaunchId, datetime] = {}
+        #: When outputs can be handed over again to a catalog that was away.
+        self._handed_over: dict[LaunchId, datetime] = {}
 
     def look(self) -> None:
         """Look at all launches of our engine once. One that cannot be looked at does not keep the others.
@@ -89,6 +94,7 @@ class Watcher:
         followed = [launch for launch in active if launch.state in _FOLLOWED and launch.reference is not None]
         if followed:
             self._follow(followed)
+        self._handed_over = {each.id: at for each in active if (at := self._handed_over.get(each.id)) is not None}
         unsure = [launch for launch in active if launch.state in _UNSURE]
         self._looked_up = {each.id: self._looked_up.get(each.id, each.updated_at) for each in unsure}
         for launch in unsure:
@@ -195,9 +201,12 @@ class Watcher:
 
     def _finish(self, launch: Launch, progress: Progress) -> None:
         """Outputs first, state after: a crash between the two registers them again, which changes nothing."""
+        if (again := self._handed_over.get(launch.id)) is not None and self._clock() < again:
+            return
         try:
             why = self._outputs.hand_over(launch)
         except CatalogUnavailable:
+            self._handed_over[launch.id] = self._clock() + _CATALOG_BACK
             raise
         except CatalogError as error:
             self._end(launch, LaunchState.PARTLY_FINISHED, f"its outputs were not registered: {error}", progress)

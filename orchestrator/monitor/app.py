@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import structlog
@@ -12,17 +12,14 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-from orchestrator.clock import Clock
-from orchestrator.core.cycles import Cycle
-from orchestrator.core.mistakes import Mistake, said
+from orchestrator.core.mistakes import said
+from orchestrator.monitor import dispatches, launches, messages, rules, suspensions, work
 from orchestrator.monitor import jobs as reporting
-from orchestrator.monitor import messages, rules, suspensions, work
-from orchestrator.monitor.access import TokenError, Tokens
-from orchestrator.monitor.asking import Refused, Window
+from orchestrator.monitor.access import TokenError
+from orchestrator.monitor.asking import Conflict, HalfDone, Refused, Window
+from orchestrator.rucio.port import CatalogError
 from orchestrator.store.port import NotAllowed, NotFound, StoreError
-from orchestrator.store.store import Store
 from schemas.job import REPORTS
-from schemas.rule import Rule
 
 log = structlog.get_logger()
 
@@ -44,31 +41,22 @@ class _Seen:
     next: str
 
 
-def build(
-    store: Store,
-    tokens: Tokens,
-    mistakes: Callable[[Rule], Iterable[Mistake]],
-    cycles: Callable[[Sequence[Rule], bool], Sequence[Cycle]],
-    clock: Clock,
-    jobs: reporting.Jobs | None = None,
-) -> FastAPI:
-    """The service. `mistakes` and `cycles` say what is wrong with rules before they go live: see `Window`.
-
-    With `jobs` it takes their reports in too.
-    """
+def build(window: Window, jobs: reporting.Jobs | None = None) -> FastAPI:
+    """The service. With `jobs` it takes their reports in too."""
     app = FastAPI(
         title="muleteer",
-        description="What arrived, what it started, and the rules. Every change needs a reason and is journalled.",
+        description="What arrived, what it started, launches, rules. Every change needs a reason and is journalled.",
         docs_url=None,  # its page would come from elsewhere
         openapi_url="/api/openapi.json",
         redoc_url=None,
     )
-    app.state.window = Window(store, tokens, mistakes, cycles, clock)
+    app.state.window = window
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*HOSTS], www_redirect=False)
     app.middleware("http")(_bounded)
     app.middleware("http")(_in_the_log)
-    for router in (work.open_router, work.router, messages.router, rules.router, suspensions.router):
-        app.include_router(router)
+    for each in (work, messages, dispatches, launches, rules, suspensions):
+        app.include_router(each.router)
+    app.include_router(work.open_router)
     if jobs is not None:
         reporting.mount(app, jobs)
     _explain_errors(app)
@@ -117,6 +105,22 @@ def _explain_errors(app: FastAPI) -> None:
         log.warning("window.store", error=str(error))
         advice = "nothing was changed; ask again once the store is back, or look at the service's log"
         return answer(_Seen(503, "the store is not available", advice))
+
+    @app.exception_handler(HalfDone)
+    def _half_done(_: Request, error: HalfDone) -> JSONResponse:
+        log.warning("window.store", error=str(error))
+        advice = "some may be changed already, and stay so; once the store is back, begin again with a dry run"
+        return answer(_Seen(503, "the store went away while it was done", advice))
+
+    @app.exception_handler(CatalogError)
+    def _no_catalog(_: Request, error: CatalogError) -> JSONResponse:
+        log.warning("window.catalog", error=str(error))
+        advice = "nothing was changed; ask again once it is back, or look at the service's log"
+        return answer(_Seen(503, "the catalog does not say what earlier launches left behind", advice))
+
+    @app.exception_handler(Conflict)
+    def _conflict(_: Request, error: Conflict) -> JSONResponse:
+        return answer(_Seen(409, str(error), error.next), **error.more)
 
     @app.exception_handler(TokenError)
     def _no_tokens(_: Request, error: TokenError) -> JSONResponse:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from orchestrator.core.commanding import MEMORY
 from orchestrator.panda.client.api import PandaApi
 from orchestrator.panda.client.rows import Task
 from orchestrator.panda.following import FINAL
 from orchestrator.panda.port import EngineError, EngineInDoubt, EngineRefused, EngineUnavailable, UnknownSubmission
 from schemas.launch import Command
 
-#: PanDA takes no retry of others, except of tasks that run and have failed files. Of those that were stopped, its
-#: answer depends on its version.
+#: PanDA takes no retry of others, except of tasks that run and have failed files.
 _RETRIED: Final = frozenset({"finished", "failed", "exhausted", "broken", "aborted"})
 _STOPPING: Final = frozenset({"toabort", "aborting", "tobroken"})
 _PAUSED: Final = frozenset({"paused", "throttled", "staging"})
@@ -87,7 +87,7 @@ def _ask(api: PandaApi, task: Task, command: Command, parameters: Mapping[str, s
         case Command.KILL:
             return api.kill(task.id)
         case Command.RETRY:
-            return api.retry(task.id, dict(parameters))
+            return api.retry(task.id, parameters or _as_it_was(task))
         case Command.FINISH:
             return api.finish(task.id, soft=True)
         case Command.PAUSE:
@@ -96,6 +96,11 @@ def _ask(api: PandaApi, task: Task, command: Command, parameters: Mapping[str, s
             return api.resume(task.id)
         case Command.RELOAD:
             return api.reload(task.id)
+
+
+def _as_it_was(task: Task) -> Mapping[str, int]:
+    """PanDA takes a retry of a task that was stopped only with parameters; the memory that it has changes nothing."""
+    return {MEMORY: task.ram_count} if task.status == "aborted" and task.ram_count else {}
 
 
 def only(tasks: Mapping[str, Task], name: str, step: str | None) -> Mapping[str, Task]:

@@ -56,6 +56,7 @@ class PandaEngine:
 
     name = "panda"
     registers_outputs = True
+    retries_steps = True
 
     def __init__(self, site: Site, api: PandaApi, sender: Sender, *, clock: Clock = utc_now) -> None:
         self._site = site

@@ -171,6 +171,8 @@ class Engine(Protocol):
     identity: str
     #: Whether the engine itself registers output files and closes their datasets (PanDA's pilots do).
     registers_outputs: bool
+    #: Whether a step is retried by itself while others run, and with other memory; else only what has ended, as it was.
+    retries_steps: bool
 
     def pack(self, submission: Submission, source: Package) -> Package:
         """Everything that is sent: the workflow's own files, and what the engine adds. Pure and repeatable.

@@ -1,13 +1,16 @@
 """Door: what is remembered. SQLite by default, PostgreSQL by URL, one schema. In the order in which a message meets it:
 
-* taken in: `intake`, `messages`
+* taken in: `intake`, `messages`; `reconciliations` (what the broker lost)
 * judged: `judging`, with `facts` (the catalog's answers), `run_flags` (what people said of runs), `restraints` (loop
   guard, prescale, unique keys), and the waiting rooms `chambers`, `joining`, `room_settling`, `rooms`
-* carried out: `dispatches` and `claiming`, with `gates`, `candidates`, `standings` and `suspensions`; `launches`,
-  with `launch_archive` (what was sent, and every try), `launch_rows`, `launch_listing` (filters, sums by run) and
-  `launch_commands` (what people ask) and `job_reports` (what jobs tell)
+* carried out: `requirements` (what must hold first), `dispatches` and `claiming`, with `gates`, `candidates`,
+  `standings` and `suspensions`; `launches`, with `launch_archive` (what was sent, and every try), `launch_rows`,
+  `launch_listing` (filters, sums by run) and `launch_commands` (what people ask), `launch_retries` (what policies
+  ask), `calling_off` (what they shall not ask) and `job_reports` (what jobs tell)
+* brought into the catalog: `registrations` with `registration_rows`, `registration_calls` (whose list counts) and
+  `registration_planning`
 * changed by people: `rules` and `rule_history`, `by_hand`, `dispatching_by_hand`, `forcing`
-* looked at and done again: `journal`, `history`, `replays`, `replaying`, `foreseeing`
+* looked at and done again: `journal`, `history`, `replays`, `replay_batch`, `replaying`, `rejoining`, `foreseeing`
 
 `tables` are what all of them keep, `migrations` and `schema` build them, `engine` opens the database, `signals` and
 `relay` tell a waiting loop that something was committed, `store` hands all of it round.

@@ -16,12 +16,13 @@ from sqlalchemy import ColumnElement, Connection, Table, func, select
 
 from orchestrator.core.by_hand import MESSAGE_STEPS, DispatchVerb, Hand, MessageVerb, Tally
 from orchestrator.core.clauses import CompiledRule
+from orchestrator.core.leftovers import Left, Taken
 from orchestrator.core.matching import RuleSet
 from orchestrator.core.settlement import LifeEvent, settle
 from orchestrator.store.dispatching_by_hand import change_dispatches, give
 from orchestrator.store.engine import Database
-from orchestrator.store.forcing import Left, Taken, force, launches_left, taken
-from orchestrator.store.intake import chunks, take_turns
+from orchestrator.store.forcing import force, launches_left, taken
+from orchestrator.store.intake import chunks, life_event, take_turns
 from orchestrator.store.journal import move
 from orchestrator.store.messages import Filter, conditions, shown_columns
 from orchestrator.store.port import NotFound
@@ -228,15 +229,15 @@ def _demand_all(connection: Connection, chosen: _Chosen) -> None:
 
 
 def _change_messages(connection: Connection, rows: list[Row], verb: MessageVerb, hand: Hand, tally: Tally) -> None:
-    overtaken = _overtaken(connection, rows) if verb is MessageVerb.REPEND else {}
+    late = overtaken(connection, rows) if verb is MessageVerb.REPEND else {}
     alike: dict[tuple[MessageState, MessageState], list[int]] = {}
     for row in rows:
         state = MessageState(row["state"])
         target = _target(verb, state, row)
         if target is None:
             tally.stay(row["id"], state)
-        elif row["id"] in overtaken:
-            tally.stay(row["id"], "overtaken by a later event of the same dataset", overtaken[row["id"]])
+        elif row["id"] in late:
+            tally.stay(row["id"], "overtaken by a later event of the same dataset", late[row["id"]])
         else:
             alike.setdefault((state, target), []).append(row["id"])
     for (state, target), ids in alike.items():
@@ -263,7 +264,7 @@ def _move_messages(
     move(connection, messages, ids, state, target, who=hand.who, why=hand.why, at=hand.now, **values)
 
 
-def _overtaken(connection: Connection, rows: Iterable[Row]) -> Mapping[int, str]:
+def overtaken(connection: Connection, rows: Iterable[Row]) -> Mapping[int, str]:
     """Of closes that were put away or dispatched, those that no longer describe their dataset: why, by id."""
     closes = [row for row in rows if row["event_type"] == "close" and row["name"] is not None]
     names: dict[str, set[str]] = {}
@@ -274,13 +275,13 @@ def _overtaken(connection: Connection, rows: Iterable[Row]) -> Mapping[int, str]
     for scope, within in names.items():
         for chunk in chunks(sorted(within)):
             of_these = _LIFE.where(messages.c.scope == scope, messages.c.name.in_(chunk))
-            for id_, name, *event in connection.execute(of_these):
-                lives.setdefault(Did(scope, name), []).append(LifeEvent(*event))
-                ids[event[0]] = id_
+            for event in map(dict, connection.execute(of_these).mappings()):
+                lives.setdefault(Did(scope, event["name"]), []).append(life_event(event))
+                ids[event["identity"]] = event["id"]
     places = [place for events in lives.values() for place in settle(events).items()]
     return {ids[key]: place.overtaken for key, place in places if place.overtaken is not None}
 
 
 _LIFE: Final = select(
-    *(messages.c[name] for name in ("id", "name", "identity", "event_type", "created_at"))  # the last three: LifeEvent
+    *(messages.c[name] for name in ("id", "name", "identity", "event_type", "created_at", "origin"))
 ).where(messages.c.event_type.in_(sorted(LIFE_EVENTS)), messages.c.state != MessageState.QUARANTINED)

@@ -14,6 +14,7 @@ from sqlalchemy import (
     Select,
     Text,
     TextualSelect,
+    and_,
     bindparam,
     func,
     literal_column,
@@ -68,6 +69,7 @@ _HEADS: Final = f"""
         SELECT n.id FROM dispatches AS n {{by_index}}
         WHERE n.state = 'ready' AND n.rule = line.rule AND n.priority BETWEEN line.priority AND line.priority
             AND (n.not_before IS NULL OR n.not_before <= :now)
+            AND (n.required IS NULL OR n.let_through_at IS NOT NULL)
         ORDER BY n.priority, n.id LIMIT 1)
     """
 
@@ -75,6 +77,7 @@ _LIKE: Final = f"""
     SELECT {_COLUMNS_OF_D} FROM dispatches AS d {{by_index}}
     WHERE d.state = 'ready' AND d.rule = :rule AND d.priority BETWEEN :priority AND :priority
         AND (d.not_before IS NULL OR d.not_before <= :now)
+        AND (d.required IS NULL OR d.let_through_at IS NOT NULL)
     ORDER BY d.priority {{way}}, d.id {{way}} LIMIT :limit
     """
 
@@ -92,8 +95,12 @@ def _statement(template: str, dialect: str, way: str = "") -> TextualSelect:
     return written.columns(**types, due_since=Moment)
 
 
+#: What must hold before it is started holds, or nothing must.
+LET_THROUGH: Final = or_(dispatches.c.required.is_(None), dispatches.c.let_through_at.is_not(None))
+
+
 def is_due(now: datetime) -> ColumnElement[bool]:
-    return or_(dispatches.c.not_before.is_(None), dispatches.c.not_before <= now)
+    return and_(or_(dispatches.c.not_before.is_(None), dispatches.c.not_before <= now), LET_THROUGH)
 
 
 def heads(connection: Connection, now: datetime, group_of: GroupOf) -> list[Candidate]:

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Select, insert, or_, select
+from sqlalchemy import ColumnElement, Connection, Select, insert, select
 
 from orchestrator.core.actor import Order
 from orchestrator.core.gates import order_of
+from orchestrator.store.candidates import is_due
 from orchestrator.store.gates import GateKeeper, Regime
 from orchestrator.store.journal import MOST_PARAMETERS, move
 from orchestrator.store.messages import detail_of, whole_columns
@@ -35,6 +36,8 @@ class Claim:
     retry: Retry
     #: Which try it is by the retry policy's count.
     spent: int
+    #: Whether the catalog was asked about it already, and had nothing against it.
+    let_through: bool = False
 
 
 def any_due(connection: Connection, states: Sequence[DispatchState], now: datetime) -> bool:
@@ -130,7 +133,7 @@ def _due_ids(state: DispatchState, now: datetime, limit: int, only: Sequence[Dis
 def _is_due(states: Sequence[DispatchState], now: datetime) -> list[ColumnElement[bool]]:
     return [
         dispatches.c.state.in_(states),
-        or_(dispatches.c.not_before.is_(None), dispatches.c.not_before <= now),
+        is_due(now),
     ]
 
 
@@ -150,13 +153,19 @@ def _claims(connection: Connection, ids: Sequence[int], owner: str, now: datetim
         for row in found
     ]
     connection.execute(insert(attempts), begun)
-    wanted = select(*whole_columns()).where(messages.c.id.in_({row["message_id"] for row in found}))
+    orders = orders_of(connection, found)
+    return [_claim(row, order) for row, order in zip(found, orders, strict=True)]
+
+
+def orders_of(connection: Connection, rows: Sequence[Row]) -> list[Order]:
+    """What an actor is asked to do, for each of these dispatches."""
+    wanted = select(*whole_columns()).where(messages.c.id.in_({row["message_id"] for row in rows}))
     bodies = {row["id"]: detail_of(dict(row)) for row in connection.execute(wanted).mappings()}
-    return [_claim(row, bodies) for row in found]
+    return [_order(row, bodies) for row in rows]
 
 
-def _claim(row: Row, bodies: Mapping[int, Any]) -> Claim:
-    order = Order(
+def _order(row: Row, bodies: Mapping[int, Any]) -> Order:
+    return Order(
         dispatch_id=DispatchId(row["id"]),
         attempt=row["attempts"],
         rule=row["rule"],
@@ -165,4 +174,8 @@ def _claim(row: Row, bodies: Mapping[int, Any]) -> Claim:
         options=json.loads(row["options"]),
         round=row["round"],
     )
-    return Claim(order, row["actor"], Retry.model_validate_json(row["retry"]), row["spent"])
+
+
+def _claim(row: Row, order: Order) -> Claim:
+    let_through = row["let_through_at"] is not None
+    return Claim(order, row["actor"], Retry.model_validate_json(row["retry"]), row["spent"], let_through)

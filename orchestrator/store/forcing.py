@@ -4,72 +4,26 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, func, select, update
 
 from orchestrator.core.by_hand import Hand
-from orchestrator.core.states import LAUNCH_ENDED
+from orchestrator.core.leftovers import Left, Taken
 from orchestrator.store.intake import chunks
 from orchestrator.store.journal import move, record
 from orchestrator.store.port import NotAllowed, NotFound
 from orchestrator.store.tables import dispatches, guards, launches
 from schemas.dispatch import DispatchId, DispatchState
-from schemas.launch import LaunchId, LaunchState
+from schemas.launch import LaunchState
 
 
 class StillGoingOn(NotAllowed):
     """The match that has the key is not over: forcing would have two of them at work."""
 
 
-@dataclass(frozen=True, slots=True)
-class Left:
-    """A launch that a dispatch made, and what it may have left behind."""
-
-    id: LaunchId
-    dispatch_id: DispatchId
-    name: str
-    state: LaunchState
-    #: The datasets that it was to make, `scope:name`.
-    datasets: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Taken:
-    """A key that one match asked for and another has."""
-
-    key: str
-    #: The dispatch for which somebody asks.
-    asked: DispatchId
-    #: The match that was refused: message, rule, and those of its dispatches that could be carried out.
-    message_id: int
-    rule: str
-    refused: tuple[DispatchId, ...]
-    #: The match that has the key, its dispatches with their states, and the launches that they made.
-    first_message_id: int
-    first_rule: str
-    first: tuple[tuple[DispatchId, DispatchState], ...]
-    launches: tuple[Left, ...]
-
-    @property
-    def going_on(self) -> str | None:
-        """What of the first is not over yet, in words; None if nothing is."""
-        busy = [f"dispatch {id_} is {state}" for id_, state in self.first if state in _BUSY]
-        busy += [f"launch {each.id} ({each.name}) is {each.state}" for each in self.launches if _with_engine(each)]
-        return ", ".join(busy) or None
-
-
-#: Somebody is at work on it, or may be.
-_BUSY = frozenset({DispatchState.RUNNING, DispatchState.IN_DOUBT})
-
 #: To be carried out later.
 _OPEN = (DispatchState.READY, DispatchState.WAITING, DispatchState.HELD)
-
-
-def _with_engine(launch: Left) -> bool:
-    """Of what was only prepared, nothing was sent."""
-    return launch.state not in LAUNCH_ENDED and launch.state is not LaunchState.PREPARED
 
 
 def taken(connection: Connection, id_: DispatchId) -> Taken:

@@ -10,13 +10,18 @@ from typing import Final
 from sqlalchemy import Connection, func, select
 
 from orchestrator.store.intake import chunks
-from orchestrator.store.replaying import Judged, MatchKey, matches_there
+from orchestrator.store.rejoining import LOOP, joins_there, kept_out, leaving, passed_over, sittings
+from orchestrator.store.replay_batch import Judged, MatchKey
+from orchestrator.store.replaying import matches_there
 from orchestrator.store.restraints import Wanted, looping
 from orchestrator.store.tables import guards, prescales
 from schemas.message import Message, MessageId
 from schemas.replay import ReplayRequest
 
 _EXAMPLES: Final = 5
+
+_PASSED_OVER: Final = "passed over by the prescale"
+_TAKEN: Final = "another match has the unique key"
 
 
 @dataclass(slots=True)
@@ -27,7 +32,7 @@ class RuleForeseen:
     there: int = 0
     #: How many would be refused, by reason in few words.
     refused: Counter[str] = field(default_factory=Counter)
-    #: Some messages that would be dispatched.
+    #: Some messages that would be dispatched, or put back to pending for a waiting room.
     examples: list[Message] = field(default_factory=list)
 
 
@@ -48,26 +53,57 @@ class Foreseen:
     def of(self, rule: str) -> RuleForeseen:
         return self.rules.setdefault(rule, RuleForeseen())
 
+    def add(self, message: Message, rule: str, refused: str | None) -> None:
+        """One match more: written, or refused for a reason."""
+        found = self.of(rule)
+        if refused is not None:
+            found.refused[refused] += 1
+            return
+        found.written += 1
+        if len(found.examples) < _EXAMPLES:
+            found.examples.append(message)
+
 
 def foresee(connection: Connection, request: ReplayRequest, judged: Sequence[Judged], so_far: Foreseen) -> None:
     """Add what would follow for these messages; obstacles in the order in which they would be met."""
     so_far.looked_at += len(judged)
     _add_troubles(judged, so_far)
-    there = matches_there(connection, [each.message.id for each in judged if each.matches])
+    dispatched = matches_there(connection, [each.message.id for each in judged if each.matches or each.joining])
     new: list[Wanted] = []
     for each in (Wanted(one.message, match) for one in judged for match in one.matches):
-        if (each.message.id, each.rule) in there:
+        if (each.message.id, each.rule) in dispatched:
             so_far.of(each.rule).there += 1
         else:
             new.append(each)
-    for each, why in _obstacles(connection, request, new, so_far):
-        found = so_far.of(each.rule)
-        if why is not None:
-            found.refused[why] += 1
-            continue
-        found.written += 1
-        if len(found.examples) < _EXAMPLES:
-            found.examples.append(each.message)
+    passed: set[MatchKey] = set()
+    for each, why in list(_obstacles(connection, request, new, so_far)):
+        so_far.add(each.message, each.rule, why)
+        if why in (None, _TAKEN):
+            dispatched.add((each.message.id, each.rule))
+        elif why == _PASSED_OVER:
+            passed.add((each.message.id, each.rule))
+    _foresee_rooms(connection, [each for each in judged if each.joining], dispatched, passed, so_far)
+
+
+def _foresee_rooms(
+    connection: Connection,
+    judged: Sequence[Judged],
+    dispatched: set[MatchKey],
+    passed: set[MatchKey],
+    so_far: Foreseen,
+) -> None:
+    """Add which messages would be put back for waiting rooms, once these matches are dispatched or passed over."""
+    ids = [each.message.id for each in judged]
+    states = {each.message.id: each.message.state for each in judged}
+    seats = sittings(connection, ids)
+    there = joins_there(judged, states, dispatched, seats)
+    for _, rule in there:
+        so_far.of(rule).there += 1
+    wanted = leaving(judged, states, there)
+    refused = kept_out(connection, wanted, dispatched, seats, passed | passed_over(connection, ids))
+    for each in wanted:
+        for rule in each.rules:
+            so_far.add(each.message, rule, refused.get((each.message.id, rule)))
 
 
 def _add_troubles(judged: Sequence[Judged], so_far: Foreseen) -> None:
@@ -87,11 +123,11 @@ def _obstacles(
         mine = (each.message.id, each.rule)
         key = None if request.lift_unique else each.match.unique_key
         if mine in loops:
-            yield each, "the rule had a part in making the dataset"
+            yield each, LOOP
         elif not _passes(each, counted, so_far):
-            yield each, "passed over by the prescale"
+            yield each, _PASSED_OVER
         elif key is not None and (key in so_far.keys or holders.get(key, mine) != mine):
-            yield each, "another match has the unique key"
+            yield each, _TAKEN
         else:
             so_far.keys.update(() if key is None else (key,))
             yield each, None

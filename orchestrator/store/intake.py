@@ -20,7 +20,7 @@ from orchestrator.store.journal import move, record
 from orchestrator.store.tables import Row, messages
 from schemas.did import Did
 from schemas.event import LIFE_EVENTS, CatalogEvent
-from schemas.message import MessageState
+from schemas.message import RECONCILED, MessageState
 
 _T = TypeVar("_T")
 
@@ -102,7 +102,7 @@ def keep(
             again[item.identity] += 1
         else:
             new[item.identity] = item
-    places = _place(connection, new, now)
+    places = _place(connection, new, origin == RECONCILED, now)
     places.update({key: places[key]._replace(overtaken=None) for key in settled & places.keys()})
     caught = _caught({key: item for key, item in new.items() if key not in spared}, sieve)
     rows = _rows(new, places, again, caught, origin, now, first_id=_next_id(connection))
@@ -125,16 +125,19 @@ def known_identities(connection: Connection, identities: Iterable[str]) -> set[s
     return known
 
 
-def _place(connection: Connection, new: Mapping[str, Read], now: datetime) -> dict[str, Place]:
-    """Place the new events in their datasets' lives, and move those that were there and are placed anew."""
+def _place(connection: Connection, new: Mapping[str, Read], found: bool, now: datetime) -> dict[str, Place]:
+    """Place the new events in their datasets' lives, and move those that were there and are placed anew.
+
+    `found` are events that nobody announced: see `core.settlement`.
+    """
     lives: dict[Did, list[LifeEvent]] = {}
     for key, item in new.items():
         event = item.event
         if isinstance(event, CatalogEvent) and event.of_a_life and event.did is not None:
-            lives.setdefault(event.did, []).append(LifeEvent(key, event.event_type, event.created_at))
+            lives.setdefault(event.did, []).append(LifeEvent(key, event.event_type, event.created_at, found))
     before = _earlier(connection, lives)
     for row in before.values():
-        lives[Did(row["scope"], row["name"])].append(LifeEvent(row["identity"], row["event_type"], row["created_at"]))
+        lives[Did(row["scope"], row["name"])].append(life_event(row))
     places: dict[str, Place] = {}
     for events in lives.values():
         places.update(settle(events))
@@ -142,7 +145,9 @@ def _place(connection: Connection, new: Mapping[str, Read], now: datetime) -> di
     return places
 
 
-_LIFE_COLUMNS = ("id", "identity", "state", "event_type", "scope", "name", "created_at", "incarnation", "generation")
+_LIFE_COLUMNS = (
+    *("id", "identity", "state", "event_type", "scope", "name", "created_at", "origin", "incarnation", "generation"),
+)
 
 #: Scope by scope: SQLite uses no index for pairs.
 _EARLIER = select(*(messages.c[name] for name in _LIFE_COLUMNS)).where(
@@ -151,6 +156,13 @@ _EARLIER = select(*(messages.c[name] for name in _LIFE_COLUMNS)).where(
     messages.c.event_type.in_(sorted(LIFE_EVENTS)),
     messages.c.state != MessageState.QUARANTINED,
 )
+
+
+def life_event(row: Row) -> LifeEvent:
+    """A stored event, as `core.settlement` knows it."""
+    return LifeEvent(
+        row["identity"], row["event_type"], row["created_at"], row["origin"] == RECONCILED, number=row["id"]
+    )
 
 
 def _earlier(connection: Connection, lives: Iterable[Did]) -> dict[str, Row]:

@@ -12,10 +12,19 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Table, insert, select, update
 
-from orchestrator.core.states import COMMAND, DISPATCH, LAUNCH, MESSAGE, REPLAY, ROOM, may_follow
+from orchestrator.core.states import COMMAND, DISPATCH, LAUNCH, MESSAGE, REGISTRATION, REPLAY, ROOM, may_follow
 from orchestrator.core.states import Table as Transitions
 from orchestrator.store.engine import Database
-from orchestrator.store.tables import dispatches, journal, launch_commands, launches, messages, replays, rooms
+from orchestrator.store.tables import (
+    dispatches,
+    journal,
+    launch_commands,
+    launches,
+    messages,
+    registrations,
+    replays,
+    rooms,
+)
 from schemas.message import MessageState
 from schemas.views import JournalEntry
 
@@ -26,6 +35,7 @@ _SUBJECTS: Final[dict[str, tuple[str, Transitions]]] = {
     launch_commands.name: ("command", COMMAND),
     replays.name: ("replay", REPLAY),
     rooms.name: ("room", ROOM),
+    registrations.name: ("registration", REGISTRATION),
 }
 
 #: How many ids go into one statement: SQLite may take no more than 32,766 parameters, PostgreSQL 65,535.

@@ -263,6 +263,7 @@ def dispatch_rows(message: Message, match: Match, now: datetime) -> list[Row]:
             "captured": json.dumps(dict(match.captured)),
             "options": json.dumps(planned.options),
             "retry": planned.retry.model_dump_json(),
+            "required": None if planned.required is None else planned.required.model_dump_json(exclude_defaults=True),
             "state": DispatchState.READY.value,
             "attempts": 0,
             "spent": 0,

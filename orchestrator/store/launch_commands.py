@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Any, Final
 
 from sqlalchemy import Connection, and_, insert, or_, select, update
@@ -13,6 +14,8 @@ from sqlalchemy import Connection, and_, insert, or_, select, update
 from orchestrator.core.by_hand import Hand, Tally
 from orchestrator.core.commanding import BEING_SENT, FITS, Hold, hold_of
 from orchestrator.core.naming import first_key
+from orchestrator.core.retry_steps import CALLED_OFF
+from orchestrator.store.calling_off import Coming, call_off, coming_of
 from orchestrator.store.engine import Database
 from orchestrator.store.gates import OCCUPYING
 from orchestrator.store.intake import chunks
@@ -20,6 +23,9 @@ from orchestrator.store.journal import move, record, without_nul
 from orchestrator.store.launch_listing import LaunchFilter
 from orchestrator.store.tables import Row, launch_commands, launches
 from schemas.launch import Command, CommandState, LaunchCommand, LaunchId, LaunchState
+
+#: Why an id stays that is no launch's.
+UNKNOWN: Final = "unknown"
 
 #: So many launches are asked something of in one transaction.
 _AT_ONCE: Final = 1000
@@ -36,6 +42,8 @@ class Ask:
     parameters: Mapping[str, str] | None = None
     #: Of a retry: even beside another launch for the same that is at work.
     force: bool = False
+    #: Of a policy's retry of all that has failed: the steps of which it is an attempt.
+    attempt_of: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,15 +62,23 @@ class LaunchCommands:
         self._database = database
 
     def ask(self, ask: Ask, chosen: Sequence[LaunchId] | LaunchFilter, hand: Hand) -> Tally:
-        """Write down what is asked of these launches. Those that it does not fit stay as they are, with the reason."""
+        """Write down what is asked of these launches. Those that it does not fit stay as they are, with the reason.
+
+        To kill what has failed calls off the retry that its policy was to decide about, or has asked for.
+        """
         tally = Tally()
         for ids in self._pages(chosen):
             with self._database.write() as connection:
                 query = select(launches.c.id, launches.c.state).where(launches.c.id.in_(ids)).order_by(launches.c.id)
+                calls_off = ask.command is Command.KILL and ask.step is None
+                if calls_off:  # what fails at this moment is to be killed as well
+                    query = query.with_for_update()
                 states = {id_: LaunchState(state) for id_, state in connection.execute(query)}
-                fitting = _sorted_out(connection, ask, ids, states, tally)
+                coming = coming_of(connection, ids) if calls_off else {}
+                fitting = sorted_out(connection, ask, ids, states, tally, coming)
                 if not hand.dry_run:
-                    _write(connection, ask, fitting, states, hand)
+                    added = write_asked(connection, ask, fitting, states, hand)
+                    call_off(connection, coming, added, states, hand)
         return tally
 
     def _pages(self, chosen: Sequence[LaunchId] | LaunchFilter) -> Iterator[Sequence[int]]:
@@ -158,16 +174,27 @@ class LaunchCommands:
             return {LaunchId(id_): at for id_, at in connection.execute(retries)}
 
 
-def _sorted_out(
-    connection: Connection, ask: Ask, ids: Sequence[int], states: Mapping[int, LaunchState], tally: Tally
+def sorted_out(
+    connection: Connection,
+    ask: Ask,
+    ids: Sequence[int],
+    states: Mapping[int, LaunchState],
+    tally: Tally,
+    coming: Mapping[int, Coming] = MappingProxyType({}),
 ) -> Sequence[int]:
-    """Those of the launches that the command fits; of the others the tally says why."""
+    """Those of the launches that the command fits; of the others the tally says why.
+
+    `coming` are those that it fits because a retry of them is to come.
+    """
     asked = _asked_already(connection, ask, ids)
     rivals = _rivals(connection, ids) if ask.command is Command.RETRY and not ask.force else {}
     fitting = []
     for id_ in ids:
         if id_ not in states:
-            tally.stay(id_, "unknown")
+            tally.stay(id_, UNKNOWN)
+        elif id_ in coming:
+            _say_of(tally, id_, coming[id_])
+            fitting.append(id_)
         elif states[id_] not in FITS[ask.command]:
             tally.stay(id_, str(states[id_]))
         elif id_ in asked:
@@ -180,6 +207,13 @@ def _sorted_out(
             fitting.append(id_)
     tally.changed += fitting
     return fitting
+
+
+def _say_of(tally: Tally, id_: int, coming: Coming) -> None:
+    if coming.under_way:
+        tally.details[id_] = "it is being retried at this moment, and killed after that"
+    else:
+        tally.remark(id_, f"over already: {CALLED_OFF}")
 
 
 def _rivals(connection: Connection, ids: Sequence[int]) -> Mapping[int, Row]:
@@ -211,10 +245,12 @@ def _asked_already(connection: Connection, ask: Ask, ids: Sequence[int]) -> set[
     return found
 
 
-def _write(connection: Connection, ask: Ask, ids: Sequence[int], states: Mapping[int, LaunchState], hand: Hand) -> None:
-    """The commands, each in its own journal and in that of its launch."""
+def write_asked(
+    connection: Connection, ask: Ask, ids: Sequence[int], states: Mapping[int, LaunchState], hand: Hand
+) -> Mapping[int, int]:
+    """The commands, each in its own journal and in that of its launch. Returns their numbers, by launch."""
     if not ids:
-        return
+        return {}
     row: Row = {
         "command": ask.command.value,
         "parameters": json.dumps(dict(ask.parameters or {})),
@@ -223,15 +259,18 @@ def _write(connection: Connection, ask: Ask, ids: Sequence[int], states: Mapping
         "why": without_nul(hand.why),
         "state": CommandState.WANTED.value,
         "asked_at": hand.now,
+        "attempt_of": json.dumps(ask.attempt_of) if ask.attempt_of else None,
     }
     rows = [{"launch_id": id_, **row} for id_ in ids]
-    added = connection.scalars(insert(launch_commands).returning(launch_commands.c.id), rows).all()
+    adding = insert(launch_commands).returning(launch_commands.c.launch_id, launch_commands.c.id)
+    added = {launch_id: id_ for launch_id, id_ in connection.execute(adding, rows)}
     how: dict[str, Any] = {"who": hand.who, "at": hand.now}
     why = f"{_words(ask)}: {hand.why}"
-    record(connection, "command", added, None, CommandState.WANTED, why=why, **how)
+    record(connection, "command", added.values(), None, CommandState.WANTED, why=why, **how)
     for state in sorted({states[id_] for id_ in ids}):
         those = [id_ for id_ in ids if states[id_] is state]
         record(connection, "launch", those, state, state, why=why, **how)
+    return added
 
 
 def _words(ask: Ask) -> str:
@@ -242,4 +281,5 @@ def _words(ask: Ask) -> str:
 
 def _command(row: Row) -> LaunchCommand:
     shown = {name: row[name] for name in LaunchCommand.model_fields}
-    return LaunchCommand.model_validate(shown | {"parameters": json.loads(row["parameters"])})
+    told = {"parameters": json.loads(row["parameters"]), "attempt_of": json.loads(row["attempt_of"] or "[]")}
+    return LaunchCommand.model_validate(shown | told)

@@ -11,6 +11,7 @@ from typing import Any, Final
 from pydantic import BaseModel, ConfigDict
 from sqlalchemy import ColumnElement, Connection, func, or_, select
 
+from orchestrator.core.progress import percentage
 from orchestrator.core.states import LAUNCH, LAUNCH_ENDED
 from orchestrator.store.tables import dispatches, launches
 from schemas.dispatch import DispatchId
@@ -134,8 +135,3 @@ def _summary(run: int, rows: Sequence[dict[str, Any]]) -> RunSummary:
         percent=percentage(sums["steps_done"], steps),
         moved_at=max(moments, default=None),
     )
-
-
-def percentage(done: float, steps: int) -> float:
-    """How far it is, 0 to 100, rounded down to a tenth. `done` are steps; one that is half through counts half."""
-    return int(1000 * min(done, steps) / steps) / 10 if steps else 0.0

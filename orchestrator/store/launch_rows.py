@@ -9,6 +9,7 @@ from typing import Final
 
 from sqlalchemy import bindparam, update
 
+from orchestrator.core.progress import done
 from orchestrator.store.tables import Row, launches
 from schemas.launch import Launch, StepProgress, StepState
 
@@ -52,16 +53,9 @@ def steps_row(steps: Sequence[StepProgress]) -> Row:
     }
 
 
-def done(step: StepProgress) -> float:
-    """How much of a step is done, 0 to 1: by its files if the engine counts them."""
-    counted = step.files is not None and step.files.total > 0
-    if step.state is StepState.FINISHED and not (counted and step.files is not None and step.files.failed):
-        return 1.0
-    return min(1.0, step.files.finished / step.files.total) if counted and step.files is not None else 0.0
-
-
 def launch_of(row: Row) -> Launch:
     shown = {key: value for key, value in row.items() if key not in COUNTED}
     for key in ("parameters", "inputs", "outputs", "steps"):
         shown[key] = json.loads(row[key])
+    shown["retry"] = None if row["retry"] is None else json.loads(row["retry"])
     return Launch.model_validate(shown)

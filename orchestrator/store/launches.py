@@ -13,6 +13,7 @@ from sqlalchemy import ColumnElement, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from orchestrator.core.naming import first_key
+from orchestrator.core.retrying import RETRIED_FROM
 from orchestrator.store.engine import Database
 from orchestrator.store.gates import OCCUPYING
 from orchestrator.store.journal import move, record, without_nul
@@ -44,6 +45,7 @@ from schemas.launch import (
     StepProgress,
     SubmissionRecord,
 )
+from schemas.retry import RetryPolicy
 
 _NOTHING: Final[Mapping[str, Packed]] = MappingProxyType({})
 
@@ -76,6 +78,8 @@ class Intent:
     run: int | None = None
     #: The git commit of its workflow's folder.
     definition: str | None = None
+    #: How what fails of it is retried by itself.
+    retry: RetryPolicy | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +129,7 @@ class Launches:
             "engine": intent.engine,
             "run": intent.run,
             "definition": intent.definition,
+            "retry": None if intent.retry is None else intent.retry.model_dump_json(),
             "state": LaunchState.PREPARED.value,
             "created_at": now,
             "updated_at": now,
@@ -197,6 +202,9 @@ class Launches:
             values["submitted_at"] = now
         if target in _REPORTED:
             values["moved_at"] = now
+        # decided anew each time it ends; what was killed is nobody's to retry but a person's
+        fails = target in RETRIED_FROM
+        values["retry_at"] = now + launch.retry.soonest if fails and launch.retry is not None else None
         with self._database.write(*([DISPATCHES] if makes_room else [])) as connection:
             moved = move(
                 connection,

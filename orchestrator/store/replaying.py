@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from typing import Final, NamedTuple
+from typing import Final
 
 from sqlalchemy import ColumnElement, Connection, and_, func, or_, select
 
 from orchestrator.core.clauses import Facts
-from orchestrator.core.matching import Match
 from orchestrator.core.pacing import Spent, fitting, rested
 from orchestrator.core.past import Later
 from orchestrator.store.facts import known_facts
@@ -19,59 +17,17 @@ from orchestrator.store.intake import chunks
 from orchestrator.store.journal import move
 from orchestrator.store.judging import dispatch_rows, insert_dispatches
 from orchestrator.store.messages import message_of, payload_of, shown_columns
+from orchestrator.store.rejoining import joins_there, leaving, put_back, sittings
+from orchestrator.store.replay_batch import Batch, Hand, Judged, MatchKey
 from orchestrator.store.restraints import Wanted, restrain
-from orchestrator.store.rules import current_revision
 from orchestrator.store.run_flags import flags_of_runs
 from orchestrator.store.tables import dispatches, journal, messages, revisions, rule_versions
 from schemas.dispatch import DispatchId
-from schemas.message import Message, MessageId, MessageState
+from schemas.message import MessageId, MessageState
 from schemas.replay import Replay, ReplayRequest
 
 #: From these a message goes on to dispatched, if it was pending only when no rule in force waits to judge it.
 _GOING_ON: Final = (MessageState.PENDING, MessageState.HELD, MessageState.DROPPED)
-
-
-class Judged(NamedTuple):
-    """A message with the matches that the replay is about."""
-
-    message: Message
-    matches: Sequence[Match]
-    #: Why rules that want it cannot be filled in.
-    troubles: Sequence[str]
-    #: With these matches dispatched, the rules in force have nothing more to say of it.
-    settled: bool
-
-
-class Hand(NamedTuple):
-    """Who writes it down, why and when, and by which revision of the rules in force."""
-
-    why: str
-    who: str
-    now: datetime
-    revision: int
-
-
-@dataclass(slots=True)
-class Batch:
-    """What was done with the messages of a batch. `matched` is the sum of `written`, `there` and `refused`."""
-
-    #: Nothing was left for later.
-    whole: bool
-    #: The last message that was done.
-    last: int
-    looked_at: int
-    spent: Spent
-    written: int = 0
-    there: int = 0
-    refused: int = 0
-
-    @property
-    def matched(self) -> int:
-        return self.written + self.there + self.refused
-
-
-#: A match: message and rule.
-MatchKey = tuple[MessageId, str]
 
 
 def read_facts(connection: Connection, wanted: Sequence[ColumnElement[bool]], limit: int) -> list[Facts]:
@@ -90,11 +46,16 @@ def read_facts(connection: Connection, wanted: Sequence[ColumnElement[bool]], li
 
 
 def write_batch(connection: Connection, replay: Replay, judged: Sequence[Judged], hand: Hand) -> Batch:
-    """Write the dispatches of these messages, as many as the pace allows, and move the messages that get one."""
-    states = _locked(connection, [each.message.id for each in judged if each.matches])
+    """Write the dispatches of these messages, as many as the pace allows, and move the messages that get one.
+
+    Those that rules of the replay join with others are put back to pending, if nothing else comes of that.
+    """
+    states = _locked(connection, [each.message.id for each in judged if each.matches or each.joining])
     # somebody may have put it away since it was read
     judged = [each for each in judged if states.get(each.message.id) not in left_out(replay.request)]
-    there = matches_there(connection, states)
+    dispatched = matches_there(connection, states)
+    seats = sittings(connection, [each.message.id for each in judged if each.joining])
+    there = dispatched | joins_there(judged, states, dispatched, seats)
     batch, now_done = _as_paced(replay, judged, there, hand.now)
     matches = [Wanted(each.message, match) for each in now_done for match in each.matches]
     new = [each for each in matches if (each.message.id, each.rule) not in there]
@@ -107,11 +68,15 @@ def write_batch(connection: Connection, replay: Replay, judged: Sequence[Judged]
     ]
     ids = insert_dispatches(connection, rows, who=hand.who, why=_why(replay, hand), now=hand.now)
     written = _matches_of(connection, ids)
-    _settle(connection, now_done, states, written, hand)
     batch.there, batch.written = len(matches) - len(new), len(written)
     batch.refused = len(new) - len(written) + sum(len(each.troubles) for each in now_done)
     if ids:
         batch.spent = Spent(batch.spent.started + len(ids), hand.now)
+    dispatched |= {(each.message.id, each.rule) for each in new} - held.keys()
+    # before others are moved: what has gone back is not where it was, and stays pending
+    put_back(connection, leaving(now_done, states, there), dispatched, seats, hand, batch)
+    batch.there += sum((each.message.id, rule) in there for each in now_done for rule in each.joining)
+    _settle(connection, now_done, states, written, hand)
     return batch
 
 
@@ -124,16 +89,17 @@ def _why(replay: Replay, hand: Hand) -> str:
     return hand.why + (" (without its unique key)" if replay.request.lift_unique else "")
 
 
-def _locked(connection: Connection, ids: Sequence[int]) -> dict[int, MessageState]:
+def _locked(connection: Connection, ids: Sequence[MessageId]) -> dict[MessageId, MessageState]:
     """Where these messages stand now. No dispatcher judges them before the transaction ends.
 
     With the weaker lock: a dispatcher may give one that was dispatched long ago a seat in another round of its room.
     """
-    states: dict[int, MessageState] = {}
+    states: dict[MessageId, MessageState] = {}
     for chunk in chunks(ids):
         query = select(messages.c.id, messages.c.state).where(messages.c.id.in_(chunk)).order_by(messages.c.id)
         states.update(
-            (id_, MessageState(state)) for id_, state in connection.execute(query.with_for_update(key_share=True))
+            (MessageId(id_), MessageState(state))
+            for id_, state in connection.execute(query.with_for_update(key_share=True))
         )
     return states
 
@@ -153,10 +119,7 @@ def _as_paced(
     """What is done now, and those of the messages that are."""
     pace, spent, count = replay.request.pace, Spent(replay.paced, replay.paced_at), len(judged)
     if pace is not None:
-        costs = [
-            sum(len(match.planned) for match in each.matches if (each.message.id, match.version.rule.name) not in there)
-            for each in judged
-        ]
+        costs = [_cost(each, there) for each in judged]
         count = fitting(costs, pace, spent, now)
         if rested(pace, spent, now):
             spent = Spent(0, spent.last)
@@ -164,6 +127,13 @@ def _as_paced(
             spent = Spent(pace.count, spent.last)
     last = judged[count - 1].message.id if count else replay.position
     return Batch(count == len(judged), last, count, spent), judged[:count]
+
+
+def _cost(judged: Judged, there: set[MatchKey]) -> int:
+    """How much of the pace a message takes."""
+    id_ = judged.message.id
+    planned = [len(match.planned) for match in judged.matches if (id_, match.version.rule.name) not in there]
+    return sum(planned) + sum((id_, rule) not in there for rule in judged.joining)
 
 
 def _matches_of(connection: Connection, ids: Sequence[DispatchId]) -> set[MatchKey]:
@@ -177,18 +147,19 @@ def _matches_of(connection: Connection, ids: Sequence[DispatchId]) -> set[MatchK
 def _settle(
     connection: Connection,
     judged: Sequence[Judged],
-    states: Mapping[int, MessageState],
+    states: Mapping[MessageId, MessageState],
     written: set[MatchKey],
     hand: Hand,
 ) -> None:
     """Move the messages that got a dispatch; those alike go together."""
     alike: dict[tuple[MessageState, str], list[int]] = {}
-    still = current_revision(connection) == hand.revision
     for each in judged:
         id_ = each.message.id
         rules = [match.version.rule.name for match in each.matches if (id_, match.version.rule.name) in written]
         state = states.get(id_)
-        if rules and state in _GOING_ON and (state is not MessageState.PENDING or (each.settled and still)):
+        # one that has become pending since it was read is the dispatcher's
+        settled = each.settled and each.message.state is MessageState.PENDING
+        if rules and state in _GOING_ON and (state is not MessageState.PENDING or settled):
             alike.setdefault((state, f"matched by {', '.join(rules)} in {hand.why}"), []).append(id_)
     for (state, why), ids in alike.items():
         target = MessageState.DISPATCHED

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Final
 
-from sqlalchemy import ColumnElement, Connection, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, func, insert, or_, select, update
 
 from orchestrator.core.clauses import Facts
+from orchestrator.core.settlement import STORED_TWICE
 from orchestrator.store.engine import Database
 from orchestrator.store.foreseeing import Foreseen, foresee
+from orchestrator.store.intake import take_turns
 from orchestrator.store.journal import move, record
 from orchestrator.store.messages import Filter, conditions
 from orchestrator.store.port import NotAllowed, NotFound
-from orchestrator.store.replaying import Batch, Hand, Judged, left_out, read_facts, revision_moments, write_batch
-from orchestrator.store.signals import DISPATCHES
-from orchestrator.store.tables import Row, messages, replays
+from orchestrator.store.replay_batch import Batch, Hand, Judged
+from orchestrator.store.replaying import left_out, read_facts, revision_moments, write_batch
+from orchestrator.store.rules import current_revision
+from orchestrator.store.signals import DISPATCHES, MESSAGES
+from orchestrator.store.tables import Row, journal, messages, replays
+from schemas.message import MessageId
 from schemas.replay import Replay, ReplayId, ReplayRequest, ReplayState
+
+#: In the journal of a replay: why messages could not be put back for waiting rooms. It is no state.
+REFUSED: Final = "refused"
 
 
 class Replays:
@@ -100,16 +109,23 @@ class Replays:
         """Write down what follows for these messages, and that they were looked at, in one transaction.
 
         `last` is the last message looked at, whether or not it is among them; `revision` that of the rules in force by
-        which was judged whether a message is settled. With a pace, perhaps only the first of them are done.
+        which was judged whether a message is settled, or can be put back. With a pace, perhaps only the first of them
+        are done. Does nothing if other rules came into force meanwhile: the caller judges by theirs then.
 
         Raises:
             NotAllowed: it was stopped meanwhile, or another process has carried it on. Nothing was changed.
             StoreUnavailable: nothing was changed.
         """
-        hand = Hand(f"replay {replay.id}: {replay.reason}", replay.who, now, revision)
-        with self._database.write(DISPATCHES) as connection:
+        hand = Hand(f"replay {replay.id}: {replay.reason}", replay.who, now)
+        with self._database.write(MESSAGES, DISPATCHES) as connection:
             _demand_unmoved(connection, replay)
+            if any(each.joining for each in judged):
+                # nothing is overtaken by a later event while it is put back
+                take_turns(self._database, connection)
+            if current_revision(connection) != revision:
+                return replay
             batch = write_batch(connection, replay, judged, hand)
+            _note_why(connection, replay, batch.kept_out, now)
             _note(connection, replay, batch, last if batch.whole else batch.last, now)
             if batch.whole and last >= replay.until:
                 _move(connection, replay.id, ReplayState.RUNNING, ReplayState.DONE, replay.who, "all looked at", now)
@@ -134,7 +150,10 @@ def _wanted(request: ReplayRequest) -> list[ColumnElement[bool]]:
         event=request.event, scope=request.scope, name=request.name, since=request.since, until=request.until
     )
     # what has no event could not be read: its mended copy stands for it
-    return [*conditions(filter_), messages.c.state.not_in(left_out(request)), messages.c.event_type.is_not(None)]
+    readable = (messages.c.state.not_in(left_out(request)), messages.c.event_type.is_not(None))
+    # of a closing that is stored twice, the one that counts
+    counts = or_(messages.c.reason.is_(None), messages.c.reason.not_in(STORED_TWICE))
+    return [*conditions(filter_), *readable, counts]
 
 
 def _extent(connection: Connection, request: ReplayRequest) -> dict[str, int]:
@@ -158,6 +177,16 @@ def _note(connection: Connection, replay: Replay, batch: Batch, position: int, n
     values = {"position": position, "looked_at": replay.looked_at + batch.looked_at, **added}
     paced = {"paced": batch.spent.started, "paced_at": batch.spent.last}
     connection.execute(update(replays).where(replays.c.id == replay.id).values(**values, **paced, updated_at=now))
+
+
+def _note_why(connection: Connection, replay: Replay, reasons: Mapping[str, MessageId], now: datetime) -> None:
+    """Write down why messages were not put back, each reason once in a replay."""
+    mine = (journal.c.subject == "replay", journal.c.subject_id == replay.id, journal.c.to_state == REFUSED)
+    said = connection.scalars(select(journal.c.why).where(*mine)).all() if reasons else []
+    for reason, example in reasons.items():
+        if not any(each is not None and each.startswith(reason) for each in said):
+            why = f"{reason}: message {example}, for example"
+            record(connection, "replay", [replay.id], replay.state, REFUSED, who=replay.who, why=why, at=now)
 
 
 def _move(

@@ -17,10 +17,14 @@ from orchestrator.store.history import MessageHistory
 from orchestrator.store.job_reports import JobReports
 from orchestrator.store.journal import Journal
 from orchestrator.store.launch_commands import LaunchCommands
+from orchestrator.store.launch_retries import LaunchRetries
 from orchestrator.store.launches import Launches
 from orchestrator.store.messages import Messages
+from orchestrator.store.reconciliations import Reconciliations
+from orchestrator.store.registrations import Registrations
 from orchestrator.store.relay import Relay
 from orchestrator.store.replays import Replays
+from orchestrator.store.requirements import Requirements
 from orchestrator.store.rooms import Rooms
 from orchestrator.store.rules import Rules
 from orchestrator.store.run_flags import RunFlags
@@ -52,12 +56,20 @@ class Store:
     suspensions: Suspensions
     #: What people ask of launches.
     launch_commands: LaunchCommands
+    #: What policies decide about launches.
+    launch_retries: LaunchRetries
     #: What jobs tell about themselves.
     job_reports: JobReports
     #: Histories sent through the rules again.
     replays: Replays
     #: The waiting rooms of rules that join datasets.
     rooms: Rooms
+    #: Files on their way into the catalog.
+    registrations: Registrations
+    #: What was compared with the catalog.
+    reconciliations: Reconciliations
+    #: What dispatches require of the catalog before they are started.
+    requirements: Requirements
 
     @classmethod
     def open(cls, url: str, sieve: Sieve | None = None) -> Self:
@@ -92,9 +104,13 @@ class Store:
             ByHand(database),
             Suspensions(database),
             LaunchCommands(database),
+            LaunchRetries(database),
             JobReports(database),
             Replays(database),
             Rooms(database),
+            Registrations(database),
+            Reconciliations(database),
+            Requirements(database),
         )
 
     @property

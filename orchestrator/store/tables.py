@@ -158,9 +158,21 @@ dispatches = Table(
     Column("unique_key", String(400)),
     # how often a person has asked for another launch after one that had ended
     Column("round", Integer, nullable=False, server_default="0"),
+    # what must hold before the action is started, every template filled in
+    Column("required", Text),
+    # when it was found to hold; when it is looked at next; since when that is waited for
+    Column("let_through_at", Moment),
+    Column("look_at", Moment),
+    Column("required_since", Moment),
     UniqueConstraint("message_id", "rule", "action"),
     Index("ix_dispatches_state", "state", "id"),
     Index("ix_dispatches_rule", "rule", "state", "id"),
+    _partial(
+        "ix_dispatches_held_back",
+        "look_at",
+        "id",
+        where="state = 'ready' AND required IS NOT NULL AND let_through_at IS NULL",
+    ),
     _partial("ix_dispatches_ready", "rule", "priority", "id", where="state = 'ready'"),
     _partial("ix_dispatches_not_before", "not_before", where="not_before IS NOT NULL"),
 )
@@ -295,9 +307,13 @@ launches = Table(
     Column("files_failed", BigInteger, nullable=False, server_default="0"),
     # the git commit of the workflow's folder
     Column("definition", String(100)),
+    # how what failed is retried by itself, as JSON; and of one that has ended, when that is next decided
+    Column("retry", Text),
+    Column("retry_at", Moment),
     Index("ix_launches_state", "state", "id"),
     Index("ix_launches_dispatch", "dispatch_id"),
     Index("ix_launches_run", "run", "state"),
+    _partial("ix_launches_retry", "retry_at", where="retry_at IS NOT NULL"),
 )
 
 #: Contents of files by their SHA-256: what many launches share is kept once.
@@ -356,6 +372,8 @@ launch_commands = Table(
     # who carries it out, and since when
     Column("owner", Text),
     Column("claimed_at", Moment),
+    # of a policy's retry of a whole launch: the steps of which it is an attempt, as JSON
+    Column("attempt_of", Text),
     Index("ix_launch_commands_launch", "launch_id"),
     _partial("ix_launch_commands_wanted", "id", where="state = 'wanted'"),
     _partial("ix_launch_commands_retries", "settled_at", where="command = 'retry'"),
@@ -464,6 +482,59 @@ replays = Table(
     Column("updated_at", Moment, nullable=False),
 )
 
+#: Files on their way into the catalog: one operation each.
+registrations = Table(
+    "registrations",
+    metadata,
+    Column("id", _Id, primary_key=True, autoincrement=True),
+    # NULL: its files go into no dataset
+    Column("dataset", Text),
+    # empty: where the catalog registers unless it is told
+    Column("rse", Text, nullable=False),
+    Column("closes", Boolean, nullable=False),
+    # how the dataset is made, and what is above it, as JSON; the lifetime in seconds
+    Column("containers", Text, nullable=False),
+    Column("metadata", Text, nullable=False),
+    Column("lifetime", Float),
+    Column("state", String(16), nullable=False),
+    Column("reason", Text),
+    # who began or resumed it last, and why
+    Column("who", Text, nullable=False),
+    Column("why", Text),
+    Column("calls", Integer, nullable=False),
+    Column("listed", Boolean, nullable=False),
+    # its files by state and their bytes, as JSON, once it has ended: those of one that goes on are counted
+    Column("counts", Text),
+    Column("created_at", Moment, nullable=False),
+    Column("updated_at", Moment, nullable=False),
+    Index("ix_registrations_dataset", "dataset", "id"),
+    Index("ix_registrations_state", "state", "id"),
+    _partial("uq_registrations_open", "dataset", "rse", where="state = 'open'", unique=True),
+)
+
+registration_files = Table(
+    "registration_files",
+    metadata,
+    Column("registration_id", _Id, ForeignKey("registrations.id"), primary_key=True),
+    Column("did", Text, primary_key=True),
+    Column("path", Text),
+    Column("pfn", Text, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("bytes", BigInteger),
+    Column("adler32", String(8)),
+    Column("md5", String(32)),
+    Column("guid", String(36)),
+    Column("events", BigInteger),
+    Column("modified_ns", BigInteger),
+    Column("reason", Text),
+    # the call of the registration that asked for it last
+    Column("call", Integer, nullable=False),
+    # refused for what its list says of it: only another list can mend that
+    Column("barred", Boolean, nullable=False),
+    # the state first, so that no planner takes this one to find a file by its name
+    Index("ix_registration_files_state", "state", "registration_id", "did"),
+)
+
 journal = Table(
     "journal",
     metadata,
@@ -479,3 +550,23 @@ journal = Table(
 )
 
 Row = dict[str, Any]
+
+reconciliations = Table(
+    "reconciliations",
+    metadata,
+    Column("id", _Id, primary_key=True, autoincrement=True),
+    # its address: each catalog has a mark of its own
+    Column("catalog", Text, nullable=False),
+    Column("since", Moment, nullable=False),
+    Column("until", Moment, nullable=False),
+    # up to when everything was compared then, if this look left nothing out
+    Column("mark", Moment),
+    Column("started_at", Moment, nullable=False),
+    Column("ended_at", Moment, nullable=False),
+    Column("closings", Integer, nullable=False),
+    Column("missing", Integer, nullable=False),
+    # seconds
+    Column("longest_lag", Float),
+    Column("who", Text, nullable=False),
+    Index("ix_reconciliations_catalog", "catalog", "id"),
+)

@@ -14,7 +14,9 @@ from typing import Any
 import pytest
 
 from orchestrator.store.store import Store
+from schemas.launch import LaunchState
 from tests.acceptance.home import Home, until
+from tests.contract.test_store_by_hand import ON_ITS_WAY, launched
 from tests.services.ports import free_port
 from tests.unit.making import NOW, frame
 
@@ -82,3 +84,40 @@ def test_a_port_that_is_taken_is_said(tmp_path: Path) -> None:
         other.listen()
 
         home.do("serve", "--port", str(other.getsockname()[1]), expect=5)
+
+
+def test_messages_dispatches_and_launches_are_acted_on_over_http(tmp_path: Path) -> None:
+    """What a person gives to a rule is carried out; to carry it out once more, the catalog is asked what is left."""
+    home = Home(tmp_path)
+    token = home.do("token", "add", "shift").strip()
+    port = free_port()
+    home.start("serve", "--port", str(port))
+    try:
+        home.run()
+        window = Window(port, token)
+        until(lambda: window.ask("/healthz")[0] == 200, 20, "the window opens")
+        store = Store.open(f"sqlite:///{home.place / 'muleteer.db'}")
+        store.messages.take_in([frame(name="RAW-1")], origin="broker", now=NOW)
+        actions = [{"run": {"command": ["true"]}}]
+        spare = {"name": "spare", "pattern": "none", "enabled": False, "actions": actions}
+        window.ask("/api/v1/rules", {"rules": [spare], "reason": "by hand alone"})
+
+        given = window.ask("/api/v1/messages/dispatch", {"ids": [1], "rule": "spare", "reason": "it was missed"})
+        until(lambda: window.ask("/api/v1/status")[1]["dispatches"] == {"done": 1}, 20, "the rule's action is done")
+        launched(store, 1, *ON_ITS_WAY, LaunchState.FAILED, outputs=["test:made"])
+        store.close()
+        retried = window.ask(
+            "/api/v1/launches/commands", {"ids": [1], "command": "retry", "reason": "the site is back"}
+        )
+        again = window.ask("/api/v1/dispatches/redispatch", {"ids": [1], "reason": "the software was mended"})
+
+        assert (given[0], given[1]["changed"]) == (200, [1])
+        assert (retried[0], retried[1]["changed"]) == (200, [1])
+        asked = home.read("launches", "show", "1")["commands"]
+        assert [(each["command"], each["who"], each["why"]) for each in asked] == [
+            ("retry", "rest:shift", "the site is back")
+        ]
+        assert (again[0], again[1]["changed"]) == (200, [1])
+        assert again[1]["left_behind"][0]["datasets"] == [{"did": "test:made", "state": None}]
+    finally:
+        home.close()

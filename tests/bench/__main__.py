@@ -10,7 +10,21 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from orchestrator import logs
-from tests.bench import by_hand, following, growth, ingest, latency, launching, listing, matching, memory, preview
+from tests.bench import (
+    by_hand,
+    following,
+    growth,
+    ingest,
+    latency,
+    launching,
+    listing,
+    matching,
+    memory,
+    preview,
+    reconciling,
+    registering,
+    summing,
+)
 from tests.bench.bench import Bench
 from tests.bench.figures import Figure, Skipped, print_figures
 
@@ -25,6 +39,9 @@ BENCHMARKS: Mapping[str, Callable[[Bench], Iterator[Figure]]] = {
     "listing": listing.measure,
     "launching": launching.measure,
     "following": following.measure,
+    "reconciling": reconciling.measure,
+    "registering": registering.measure,
+    "summing": summing.measure,
 }
 
 

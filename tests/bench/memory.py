@@ -65,7 +65,7 @@ def _drain(home: Path, queue: StompSettings, frames: int, wanted: int) -> tuple[
                 raise RuntimeError(f"muleteer ended by itself:\n{(home / 'muleteer.log').read_text()[-2000:]}")
             time.sleep(0.5)
         taken = time.monotonic() - begun
-        peak = _peak(child.pid)
+        peak = peak_of(child.pid)
     finally:
         child.stop()
         store.close()
@@ -81,7 +81,7 @@ def _settled(store: Store, frames: int, wanted: int) -> bool:
     return newest.state is not MessageState.PENDING or newest.judged_revision == counts.revision
 
 
-def _peak(pid: int) -> int:
+def peak_of(pid: int) -> int:
     found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
     assert found is not None, "Linux gives VmHWM for every process"
     return int(found[1])

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from fastapi.testclient import TestClient
 
+from orchestrator.monitor.access import Tokens
+from orchestrator.store.store import Store
+from tests.contract.windows import asking
 from tests.services.panda import PandaServer
 
 
@@ -14,3 +19,22 @@ def panda() -> Iterator[PandaServer]:
     """A stand-in for a PanDA server, empty."""
     with PandaServer() as server:
         yield server
+
+
+@pytest.fixture
+def tokens(tmp_path: Path) -> Tokens:
+    return Tokens(tmp_path / "tokens")
+
+
+@pytest.fixture
+def stranger(store: Store, tokens: Tokens, tmp_path: Path) -> Iterator[TestClient]:
+    """A window on the store, and somebody without a token."""
+    with asking(store, tokens, tmp_path) as client:
+        yield client
+
+
+@pytest.fixture
+def client(stranger: TestClient, tokens: Tokens) -> TestClient:
+    """Somebody with a token."""
+    stranger.headers["Authorization"] = f"Bearer {tokens.add('me')}"
+    return stranger

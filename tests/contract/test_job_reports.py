@@ -330,6 +330,7 @@ class _StepByStep:
     name: str = "stepwise"
     identity: str = "stepwise:1"
     registers_outputs: bool = True
+    retries_steps: bool = True
 
     def submit(self, name: str, package: Mapping[str, PackedFile]) -> str:
         self.read.append(package)

@@ -15,7 +15,7 @@ from orchestrator.store.foreseeing import Foreseen
 from orchestrator.store.intake import Arrival
 from orchestrator.store.journal import move
 from orchestrator.store.port import NotAllowed, NotFound
-from orchestrator.store.replaying import Judged
+from orchestrator.store.replay_batch import Judged
 from orchestrator.store.restraints import write_products
 from orchestrator.store.store import Store
 from orchestrator.store.tables import launches, messages

@@ -3,72 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 
-from orchestrator.core.actor import Tools
-from orchestrator.core.cycles import Cycle
-from orchestrator.core.mistakes import Mistake
-from orchestrator.dispatch.actors import installed
-from orchestrator.dispatch.rules import mistakes_of
 from orchestrator.monitor.access import Tokens
-from orchestrator.monitor.app import build
 from orchestrator.store import schema
 from orchestrator.store.engine import Database
 from orchestrator.store.intake import Arrival
 from orchestrator.store.store import Store
-from schemas.rule import Rule
 from tests.contract.test_store_dispatches import claim, judge, messages
+from tests.contract.windows import asking
 from tests.services.postgres import Postgres
 from tests.unit.making import NOW, frame, rule
 
 RULE = {"name": "raw", "pattern": "DS-.*", "actions": [{"run": {"command": ["true"]}}]}
-
-
-class _Nothing:
-    """Launches nothing, and finds nothing wrong with it."""
-
-    def launch(self, request: Any) -> Any:
-        raise AssertionError(request)
-
-    def wrong(self, workflow: str, parameters: Any) -> str | None:
-        return None
-
-
-@pytest.fixture
-def tokens(tmp_path: Path) -> Tokens:
-    return Tokens(tmp_path / "tokens")
-
-
-@pytest.fixture
-def stranger(store: Store, tokens: Tokens, tmp_path: Path) -> Iterator[TestClient]:
-    """A client without a token."""
-    with asking(store, tokens, tmp_path) as client:
-        yield client
-
-
-def asking(store: Store, tokens: Tokens, tmp_path: Path) -> TestClient:
-    """A client without a token, of a service for this store."""
-
-    def mistakes(rule: Rule) -> Iterator[Mistake]:
-        return mistakes_of(rule, installed(), Tools(tmp_path, _Nothing(), lambda: False))
-
-    def going_round(coming: Sequence[Rule], prune: bool) -> Sequence[Cycle]:
-        """As if whatever is called `round` started itself."""
-        return [Cycle(("round", "round"), "x:y", True) for rule in coming if rule.name == "round" and rule.enabled]
-
-    return TestClient(build(store, tokens, mistakes, going_round, lambda: NOW), base_url="http://localhost")
-
-
-@pytest.fixture
-def client(stranger: TestClient, tokens: Tokens) -> TestClient:
-    """Somebody with a token."""
-    stranger.headers["Authorization"] = f"Bearer {tokens.add('me')}"
-    return stranger
 
 
 def applied(client: TestClient, *rules: dict[str, Any], **more: Any) -> Any:
@@ -178,6 +129,9 @@ def test_a_rule_that_could_not_be_read_back_is_refused(client: TestClient, store
         "messages/0",
         f"messages/{2**63}",
         f"messages?before={2**63}",
+        f"messages?before={-(2**70)}",
+        f"launches/summary?before={-(2**70)}",
+        "messages?since=0001-01-01T00:00:00%2B14:00",
         "messages?name=%00",
         "rules/x%00y",
     ],

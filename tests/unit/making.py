@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from orchestrator.core.actor import LaunchRequest, Order, Outcome, Tools
+from orchestrator.core.actor import LaunchRequest, Order, Outcome, RegisterRequest, Tools
 from orchestrator.store.intake import Arrival
+from schemas.checks import Checks
+from schemas.did import Did
 from schemas.dispatch import DispatchId
 from schemas.message import MessageDetail, MessageId, MessageState
 from schemas.rule import Rule, RuleVersion, RuleVersionId
@@ -111,8 +113,28 @@ class NoLaunching:
         return f"there is no workflow {workflow!r}"
 
 
+class NoReality:
+    """For actors that do not look into the catalog."""
+
+    def check(self, did: Did, checks: Checks) -> Outcome:
+        raise AssertionError("nothing was to be checked")
+
+    def reconcile(self) -> Outcome:
+        raise AssertionError("nothing was to be reconciled")
+
+
+class NoRegistering:
+    """For actors that register nothing."""
+
+    def register(self, request: RegisterRequest, stopping: Callable[[], bool]) -> Outcome:
+        raise AssertionError("nothing was to be registered")
+
+    def wrong(self, containers: tuple[str, ...]) -> str | None:
+        raise AssertionError("nothing was to be registered")
+
+
 def tools(home: Path, *, stopping: bool = False) -> Tools:
-    return Tools(home, NoLaunching(), lambda: stopping)
+    return Tools(home, NoLaunching(), lambda: stopping, NoReality(), NoRegistering())
 
 
 def script(home: Path, name: str, text: str) -> Path:

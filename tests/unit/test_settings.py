@@ -10,6 +10,7 @@ import pytest
 from pydantic import SecretStr
 
 from orchestrator.settings import ConfigurationError, Settings, load, secret
+from schemas.registration import Rewrite
 
 
 @pytest.fixture(autouse=True)
@@ -150,3 +151,46 @@ def test_the_intake_filter_is_set_by_globs_and_events_in_any_spelling(tmp_path: 
     assert (default.drop_accounts, default.drop_scopes, default.drop_events) == ((), (), ())
     assert settings.intake.drop_accounts == ("idds*",)
     assert settings.intake.drop_events == ("create_dts", "transfer-*")
+
+
+def test_names_are_rewritten_and_files_refused_as_the_settings_say(tmp_path: Path) -> None:
+    """By default what is still being written is refused, and what is empty; a prefix says what becomes of it."""
+    default = load(tmp_path).registration
+
+    registration = written(
+        tmp_path,
+        """
+[registration]
+threads = 4
+refuse = ["*.partial", "*.tmp"]
+rewrite = [{ prefix = "/direct/x+y", pfn = "/x/y" }, { prefix = "root://h//", path = "/mnt" }]
+known_sums = "sums.db"
+known_columns = { lfn = "name" }
+""",
+    ).registration
+
+    assert (default.threads, default.refuse, default.min_bytes, default.rewrite) == (None, ("*.partial",), 1, ())
+    assert (default.follow_links, default.known_sums, default.verify) == (False, None, False)
+    assert registration.rewrite == (
+        Rewrite(prefix="/direct/x+y", pfn="/x/y"),
+        Rewrite(prefix="root://h//", path="/mnt"),
+    )
+    assert (registration.threads, registration.known_columns) == (4, {"lfn": "name"})
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('rewrite = [{ prefix = "/a" }]', "changes nothing"),
+        ('rewrite = [{ prefix = "/a", path = "b" }]', "registration.rewrite.0.path"),
+        ('known_columns = { sum = "md5" }', "registration.known_columns"),
+        ("threads = 0", "registration.threads"),
+        ("min_bytes = -1", "registration.min_bytes"),
+        ('follow = "links"', "registration.follow"),
+    ],
+)
+def test_registration_settings_that_do_not_fit_are_named(tmp_path: Path, text: str, said: str) -> None:
+    """Before anything is registered."""
+    (tmp_path / "muleteer.toml").write_text(f"[registration]\n{text}\n")
+
+    assert said in refused(tmp_path)

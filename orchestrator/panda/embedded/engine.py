@@ -82,6 +82,7 @@ class LocalEngine:
 
     name = "embedded"
     registers_outputs = False
+    retries_steps = False
 
     def __init__(
         self,

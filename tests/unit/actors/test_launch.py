@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from actors.launch import Launch
-from orchestrator.core.actor import Done, LaunchRequest, Order, Outcome, Tools
+from orchestrator.core.actor import Done, LaunchRequest, Order, Outcome
 from schemas.dispatch import DispatchId
-from tests.unit.making import message
+from tests.unit.making import message, tools
 
 
 @dataclass
@@ -34,9 +34,9 @@ def order(attempt: int) -> Order:
 def test_a_dispatch_asks_for_the_same_launch_however_often_it_is_tried(tmp_path: Path) -> None:
     """One key for each dispatch; numbers in a rule are as good as texts."""
     launching = Launching()
-    tools = Tools(tmp_path, launching, lambda: False)
+    given = replace(tools(tmp_path), launching=launching)
 
-    outcomes = [Launch().act(order(attempt), tools) for attempt in (1, 2)]
+    outcomes = [Launch().act(order(attempt), given) for attempt in (1, 2)]
 
     assert outcomes == [Done("launched")] * 2
     values = {"run": "00021615", "events": "5"}
@@ -48,15 +48,15 @@ def test_another_round_of_a_dispatch_asks_for_another_launch(tmp_path: Path) -> 
     """As a person has asked for, after the launch before had ended."""
     launching = Launching()
 
-    Launch().act(replace(order(2), round=1), Tools(tmp_path, launching, lambda: False))
+    Launch().act(replace(order(2), round=1), replace(tools(tmp_path), launching=launching))
 
     assert [(each.key, each.round) for each in launching.requests] == [("calo/dispatch-3/round-1", 1)]
 
 
 def test_a_workflow_is_checked_before_a_rule_goes_live(tmp_path: Path) -> None:
     """It has to be there; a message may not choose it."""
-    tools = Tools(tmp_path, Launching(), lambda: False)
+    given = replace(tools(tmp_path), launching=Launching())
 
-    assert Launch().check({"workflow": "calo"}, tools) is None
-    assert "not choose the workflow" in (Launch().check({"workflow": "{name}"}, tools) or "")
-    assert Launch().check({"workflow": "none"}, tools) == "launch: there is no workflow 'none'"
+    assert Launch().check({"workflow": "calo"}, given) is None
+    assert "not choose the workflow" in (Launch().check({"workflow": "{name}"}, given) or "")
+    assert Launch().check({"workflow": "none"}, given) == "launch: there is no workflow 'none'"

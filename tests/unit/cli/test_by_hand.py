@@ -90,7 +90,8 @@ def test_every_verb_does_to_messages_what_it_says(store: Store, muleteer: Mulete
         said = muleteer("messages", verb, "1", *BECAUSE, "--json")
 
         assert (said.code, said.err) == (0, "")
-        assert said.json == {"dry_run": False, "changed": [1], "stayed": [], "remarks": [], "details": {}}
+        changed = {"dry_run": False, "count": 1, "changed": [1]}
+        assert said.json == {**changed, "stayed": [], "remarks": [], "details": {}}
         found = store.messages.get(MessageId(1))
         assert (found.state, found.reason) == (state, "because")
     said = muleteer("messages", "release", "1", "2", *BECAUSE, "--json")

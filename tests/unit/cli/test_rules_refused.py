@@ -64,7 +64,13 @@ WRONG: list[tuple[str, str, int, str, list[str]]] = [
     ),
     ("from: 60001", "from: soon", 10, "rules.0.values.tag.1.from", ['expected a whole number; found "soon"']),
     # actors and workflows
-    ("launch: {", "lunch: {", 14, "rules.0.actions.0.lunch", ["there is no actor 'lunch'; there are: launch, run"]),
+    (
+        "launch: {",
+        "lunch: {",
+        14,
+        "rules.0.actions.0.lunch",
+        ["there is no actor 'lunch'; there are: check, launch, reconcile, register, run"],
+    ),
     ("calorimeter", "calo", 14, "rules.0.actions.0.launch", ["there is no workflow 'calo'", "calorimeter"]),
     ("workflow: calorimeter, ", "", 14, "rules.0.actions.0.launch.workflow", ["it is missing"]),
     ("[echo,", "[actors/none,", 15, "rules.0.actions.1.run.command", ["there is no file", "actors/none"]),

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from orchestrator.core.commanding import Hold, hold_of
+from orchestrator.core.commanding import Hold, ParametersError, hold_of, retry_parameters
 from schemas.launch import Command, CommandState, LaunchCommand, LaunchId
 
 KILL, FINISH, PAUSE, RESUME, RETRY = Command.KILL, Command.FINISH, Command.PAUSE, Command.RESUME, Command.RETRY
@@ -46,3 +46,12 @@ def test_what_stops_counts_at_once_and_what_goes_on_when_it_is_taken(
 def test_what_is_asked_of_one_step_holds_no_other() -> None:
     assert hold_of([asked(1, KILL, TAKEN, "top")]) == Hold()
     assert hold_of([asked(1, KILL, TAKEN), asked(2, RETRY, TAKEN, "top")]) == Hold(retry=2)
+
+
+def test_memory_is_one_of_a_retrys_parameters() -> None:
+    """In the engine's words; said twice, nobody knows which counts."""
+    assert retry_parameters({"nCore": "4"}, None) == {"nCore": "4"}
+    assert retry_parameters({"nCore": "4"}, 5500) == {"nCore": "4", "ramCount": "5500"}
+    assert retry_parameters({"ramCount": "4000"}, None) == {"ramCount": "4000"}
+    with pytest.raises(ParametersError, match="give one of them"):
+        retry_parameters({"ramCount": "4000"}, 5500)

@@ -163,3 +163,85 @@ def test_every_order_of_a_whole_life_gives_the_same_places() -> None:
     wanted = settle(events)
 
     assert all(settle(order) == wanted for order in permutations(events))
+
+
+# Closings that were found in the catalog.
+
+
+def closing(key: str, seconds: float, *, found: bool = False, number: int | None = None) -> LifeEvent:
+    return LifeEvent(key, "close", later(seconds), found, number)
+
+
+def test_a_closing_that_was_found_and_then_announced_is_one_closing() -> None:
+    """The event that comes late starts nothing; the message that stood in for it goes on as it was."""
+    found, event = closing("found", 1, found=True, number=7), closing("event", 0.3)
+
+    places = settle([found, event])
+
+    assert places[found.key] == Place(1, 1, None)
+    assert places[event.key] == Place(1, 1, "this closing was found in the catalog before its event came")
+
+
+def test_a_closing_that_is_found_after_its_event_came_is_not_a_second_one() -> None:
+    """Also if the event came in the moment between looking and storing."""
+    event, found = closing("event", 0.3, number=7), closing("found", 1, found=True)
+
+    for events in permutations([event, found]):
+        places = settle(events)
+        assert places[event.key].overtaken is None
+        assert places[found.key].overtaken == "the event of this closing is there"
+
+
+def test_of_two_that_come_together_the_event_counts() -> None:
+    assert settle([closing("found", 0, found=True), closing("event", 1)])["found"].overtaken is not None
+    assert settle([closing("found", 0, found=True), closing("event", 1)])["event"].overtaken is None
+
+
+def test_two_events_a_moment_apart_are_two_closings() -> None:
+    """Only what was found can be the same as what was announced: between two events there was an opening."""
+    assert settle([closing("one", 0), closing("two", 1)])["one"].overtaken is not None
+    assert settle([closing("one", 0, found=True), closing("two", 1, found=True)])["two"] == Place(1, 2, None)
+
+
+def test_a_closing_long_after_the_one_that_was_found_is_another_one() -> None:
+    found, event = closing("found", 0, found=True, number=1), closing("event", 61)
+
+    places = settle([found, event])
+
+    assert places[event.key] == Place(1, 2, None)
+    assert places[found.key].overtaken is not None
+
+
+def test_what_happened_between_two_closings_makes_them_two() -> None:
+    """However close in time: an opening between them is known."""
+    found, opened, event = (
+        closing("found", 0, found=True, number=1),
+        LifeEvent("open", "open", later(1)),
+        closing("event", 2),
+    )
+
+    places = settle([event, found, opened])
+
+    assert (places["found"].overtaken is not None, places["event"]) == (True, Place(1, 2, None))
+
+
+def test_a_closing_that_was_found_is_paired_with_the_event_that_is_nearest() -> None:
+    """Two closings within a minute, the opening between them lost: what was found stands for the one beside it."""
+    one, found, two = closing("one", 0, number=1), closing("found", 29, found=True, number=2), closing("two", 28.5)
+
+    places = settle([one, found, two])
+
+    assert places["two"].overtaken == "this closing was found in the catalog before its event came"
+    assert places["found"] == Place(1, 2, None)
+    assert places["one"].overtaken is not None
+
+
+def test_an_event_is_paired_with_one_closing_only() -> None:
+    """Event, found, event within a minute: the first two are one closing, and the third is another."""
+    one, found, two = closing("one", 0, number=1), closing("found", 1, found=True, number=2), closing("two", 2)
+
+    places = settle([one, found, two])
+
+    assert places["two"] == Place(1, 2, None)
+    assert places["one"].overtaken == f"closed again at {later(2):%Y-%m-%d %H:%M:%S.%f} UTC"
+    assert places["found"].overtaken == "the event of this closing is there"

@@ -12,15 +12,19 @@ from orchestrator.core.states import (
     LAUNCH,
     LAUNCH_ENDED,
     MESSAGE,
+    REGISTRATION,
+    REGISTRATION_FILE,
     REPLAY,
     ROOM,
     Table,
+    before,
     final,
     may_follow,
 )
 from schemas.dispatch import DispatchState
 from schemas.launch import CommandState, LaunchState
 from schemas.message import MessageState
+from schemas.registration import FileState, RegistrationState
 from schemas.replay import ReplayState
 from schemas.room import RoomState
 
@@ -33,8 +37,10 @@ each_table = pytest.mark.parametrize(
         (COMMAND, CommandState, {CommandState.WANTED}),
         (REPLAY, ReplayState, {ReplayState.RUNNING}),
         (ROOM, RoomState, {RoomState.OPEN}),
+        (REGISTRATION, RegistrationState, {RegistrationState.OPEN}),
+        (REGISTRATION_FILE, FileState, {FileState.PLANNED}),
     ],
-    ids=["message", "dispatch", "launch", "command", "replay", "room"],
+    ids=["message", "dispatch", "launch", "command", "replay", "room", "registration", "file"],
 )
 
 
@@ -81,3 +87,11 @@ def test_a_launch_in_doubt_is_never_simply_sent_again() -> None:
     """Between a doubt and another try lies `prepared`: the name has been looked up, and nothing was there."""
     assert not may_follow(LAUNCH, LaunchState.IN_DOUBT, LaunchState.SUBMITTING)
     assert may_follow(LAUNCH, LaunchState.IN_DOUBT, LaunchState.PREPARED)
+
+
+@each_table
+def test_what_may_stand_before_a_state(table: Table, states: type[StrEnum], first: set[StrEnum]) -> None:
+    """The table read backwards: exactly the states from which a step leads there."""
+    assert {(source, target) for target in states for source in before(table, target)} == {
+        (source, target) for source in states for target in states if may_follow(table, source, target)
+    }

@@ -69,7 +69,12 @@ def test_the_example_of_the_specification_can_be_applied(tools: Tools) -> None:
         ),
         ('{run: "{run}"}', '{run: "{run"}', 7, "rules.0.actions.0.launch.parameters.run: '{run'"),
         ('"{name}"', '"{typo}"', 8, "rules.0.actions.1.run.command.1: {typo} is neither a group"),
-        ("launch: {", "lunch: {", 7, "rules.0.actions.0.lunch: there is no actor 'lunch'; there are: launch, run"),
+        (
+            "launch: {",
+            "lunch: {",
+            7,
+            "rules.0.actions.0.lunch: there is no actor 'lunch'; there are: check, launch, reconcile, register, run",
+        ),
         ("scope:", "scop:", 4, "rules.0.scop: there is no such field"),
         ("timeout: 5m", "timout: 5m", 8, "rules.0.actions.1.run.timout: there is no such field; did you mean timeout?"),
         ("timeout: 5m", "timeout: soon", 8, "run.timeout: 'soon' is not a length of time"),

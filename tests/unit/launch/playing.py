@@ -37,6 +37,7 @@ class PlayedEngine:
     identity: str = "played:1"
     name: str = "played"
     registers_outputs: bool = False
+    retries_steps: bool = True
     #: How long a name that is not found may still turn up.
     settle: timedelta = timedelta(0)
     #: What it has, by name.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from orchestrator.core.by_hand import Hand
+from orchestrator.core.registering import Policy
 from orchestrator.launch.commands import Commander
 from orchestrator.launch.outputs import Outputs
 from orchestrator.launch.watcher import Watcher
@@ -21,12 +23,20 @@ from orchestrator.panda.port import (
     Tracked,
     UnknownSubmission,
 )
-from orchestrator.rucio.local import LocalCatalog, describe_file
+from orchestrator.register.filler import Filler
+from orchestrator.register.reading import Reader
+from orchestrator.register.registrar import Registrar
+from orchestrator.register.sources import Sources
+from orchestrator.register.summing import Summing
+from orchestrator.rucio.embedded.catalog import LocalCatalog
+from orchestrator.rucio.embedded.describing import describe_file
+from orchestrator.rucio.port import Catalog
 from orchestrator.store.launch_commands import Ask
 from orchestrator.store.launches import Intent
 from orchestrator.store.store import Store
 from schemas.did import Did
 from schemas.launch import Command, FileCounts, Launch, LaunchState, StepProgress, StepState
+from tests.services.catalog import Faulty, When
 from tests.unit.launch.playing import NOW, PlayedEngine, receipt
 
 OUT = Did("group.sphenix", "rn00021615-CALOR-DST")
@@ -49,8 +59,16 @@ def engine() -> PlayedEngine:
     return PlayedEngine()
 
 
+def outputs_of(store: Store, engine: PlayedEngine, catalog: Catalog) -> Outputs:
+    @contextmanager
+    def opening(stopping: Callable[[], bool]) -> Iterator[Filler]:
+        yield Filler(store.registrations, catalog, Summing(Reader(), min_bytes=0).all, clock=lambda: NOW)
+
+    return Outputs(engine, Registrar(opening, Sources(Path("/")), Policy((), min_bytes=0)))
+
+
 def watcher(store: Store, engine: PlayedEngine, catalog: LocalCatalog, now: datetime = NOW) -> Watcher:
-    return Watcher(store.launches, store.launch_commands, engine, Outputs(engine, catalog), clock=lambda: now)
+    return Watcher(store.launches, store.launch_commands, engine, outputs_of(store, engine, catalog), clock=lambda: now)
 
 
 def intended(store: Store, name: str, engine: str = "played:1", outputs: Mapping[str, str] | None = None) -> Launch:
@@ -160,6 +178,30 @@ def test_a_dataset_closed_with_other_files_is_not_taken_for_ours(
     ended = store.launches.get(launch.id)
     assert ended.state is LaunchState.PARTLY_FINISHED
     assert "holds other files" in (ended.reason or "")
+
+
+def test_a_catalog_that_is_away_is_asked_once_a_minute(
+    store: Store, engine: PlayedEngine, catalog: LocalCatalog, tmp_path: Path
+) -> None:
+    """However often it is looked; outputs are handed over once it is back."""
+    made = tmp_path / "made.root"
+    made.write_text("events")
+    launch = launched(store, "good", output=True)
+    engine.states, engine.files = {"good": SubmissionState.FINISHED}, [made]
+    away = Faulty(catalog, {("add_dataset", number): When.BEFORE for number in (1, 2)})
+    times = [NOW]
+    following = Watcher(
+        store.launches, store.launch_commands, engine, outputs_of(store, engine, away), clock=lambda: times[-1]
+    )
+
+    for seconds in (0, 1, 30, 59, 61, 62, 100):
+        times.append(NOW + timedelta(seconds=seconds))
+        following.look()
+    assert (away.calls["add_dataset"], state_of(store, launch)) == (2, LaunchState.SUBMITTED)
+    times.append(NOW + timedelta(seconds=122))
+    following.look()
+
+    assert state_of(store, launch) is LaunchState.FINISHED
 
 
 def test_an_output_that_is_gone_is_said(
@@ -301,7 +343,9 @@ def test_an_engine_sees_what_holds_for_a_launch(store: Store, engine: PlayedEngi
 def test_an_engine_that_is_away_is_told_once(store: Store, engine: PlayedEngine, catalog: LocalCatalog) -> None:
     """And that it is back."""
     launched(store, "a")
-    watching = Watcher(store.launches, store.launch_commands, engine, Outputs(engine, catalog), clock=lambda: NOW)
+    watching = Watcher(
+        store.launches, store.launch_commands, engine, outputs_of(store, engine, catalog), clock=lambda: NOW
+    )
 
     with capture_logs() as said:
         for away in (EngineUnavailable("a"), EngineUnavailable("b"), None, None):
@@ -330,7 +374,7 @@ def test_a_stalled_launch_is_said_once_until_it_moves(
     """After six hours without news."""
     launched(store, "a")
     now = NOW
-    outputs = Outputs(engine, catalog)
+    outputs = outputs_of(store, engine, catalog)
     watching = Watcher(store.launches, store.launch_commands, engine, outputs, clock=lambda: now)
 
     with capture_logs() as said:
@@ -352,7 +396,9 @@ def test_a_doubtful_launch_is_looked_up_now_and_then_only(
     """Its dispatch does that too, and each look costs the engine something."""
     launched(store, "unsure", LaunchState.SUBMITTING)
     now = NOW
-    watching = Watcher(store.launches, store.launch_commands, engine, Outputs(engine, catalog), clock=lambda: now)
+    watching = Watcher(
+        store.launches, store.launch_commands, engine, outputs_of(store, engine, catalog), clock=lambda: now
+    )
     for seconds in range(0, 600, 10):
         now = NOW + timedelta(seconds=seconds)
         watching.look()

@@ -1,0 +1,296 @@
+"""Create a dataset, fill it and close it: one operation that can be killed anywhere and called again.
+
+What is done stands in our own record, in this order: a file with its GUID before the catalog sees it, its sums once
+they are known, that it is attached only once the catalog has it. After a crash between the two the catalog is looked
+at, and the record brought up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Final
+from uuid import uuid4
+
+import structlog
+
+from orchestrator.clock import Clock, utc_now
+from orchestrator.core.registering import Mistold
+from orchestrator.register import containers
+from orchestrator.register.attaching import Attaching, as_known
+from orchestrator.register.comparing import Differences, compared, counted, some
+from orchestrator.register.describing import describe, lifetime_kept
+from orchestrator.register.noting import Noting, Summing, Tell
+from orchestrator.register.reading import Stopped
+from orchestrator.rucio.port import Catalog, CatalogError, CatalogUnavailable, DatasetClosed, DatasetState, DidExists
+from orchestrator.store.port import NotAllowed
+from orchestrator.store.registration_calls import Begun
+from orchestrator.store.registration_rows import Listing, Wanted
+from orchestrator.store.registrations import Registrations
+from schemas.did import Did
+from schemas.registration import FileState, RegisteredFile, Registration, RegistrationId
+
+log = structlog.get_logger(__name__)
+
+_WHO: Final = "register"
+
+
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """What came of it."""
+
+    registration: Registration
+    #: It was told to stop half-way, and can be called again.
+    stopped: bool = False
+    #: Trying again cannot help until somebody mends something: it is not about single files.
+    hopeless: bool = False
+
+
+class _Incomplete(Exception):
+    """Not all of it is in the catalog. The text says what is not, and why."""
+
+
+class Filler:
+    """Brings files into the catalog. Doing it twice changes nothing."""
+
+    def __init__(
+        self,
+        record: Registrations,
+        catalog: Catalog,
+        summing: Summing,
+        *,
+        clock: Clock = utc_now,
+        at_once: int = 1000,
+        new_guid: Callable[[], str] = lambda: str(uuid4()),
+        stopping: Callable[[], bool] = lambda: False,
+        tell: Tell = lambda what, done, of: None,
+    ) -> None:
+        """
+        Args:
+            at_once: files that are planned, compared and attached with one call.
+            stopping: asked for each file that is summed, and for each such call.
+        """
+        self._record = record
+        self._catalog = catalog
+        self._clock = clock
+        self._at_once = at_once
+        self._new_guid = new_guid
+        self._stopping = stopping
+        self._tell = tell
+        self._noting = Noting(record, summing, clock=clock, at_once=at_once, stop_if_told=self._stop_if_told, tell=tell)
+        self._attaching = Attaching(record, catalog, self._stop_if_told)
+
+    def fill(
+        self, wanted: Wanted, files: Iterable[RegisteredFile | Mistold], *, who: str, why: str | None = None
+    ) -> Filled:
+        """Register files, attach them to their dataset, and close it if that is wanted and all of them are in it.
+
+        A file that cannot be registered is refused with its reason; the others are registered, the dataset stays open,
+        and the registration has failed. Calling it again goes on where it stopped, and tries what was refused. It
+        fails too if files that were asked for before are not on this list, unless it replaces that one.
+
+        Raises:
+            CatalogUnavailable, KnownSumsAway, StoreUnavailable: what was done stands; call it again later.
+            NotAllowed: as `Registrations.begin`.
+        """
+        begun = self._record.begin(wanted, who=who, why=why, now=self._clock())
+        return self._through(begun.registration, lambda: self._plan(begun, files), wanted.listing)
+
+    def resume(self, id_: RegistrationId, *, who: str, why: str | None = None) -> Filled:
+        """Go on with a registration that was asked for before. Raises as `fill` does; NotFound, NotAllowed."""
+        resumed = self._record.resume(id_, who=who, why=why, now=self._clock())
+        return self._through(resumed, lambda: (), Listing.WHOLE)
+
+    def _through(self, registration: Registration, plan: Callable[[], Sequence[str]], listing: Listing) -> Filled:
+        id_ = registration.id
+        try:
+            done = self._bring(registration, plan(), closes=registration.closes and listing is not Listing.MORE)
+            return Filled(self._record.finish(id_, done, who=_WHO, now=self._clock()))
+        except Stopped:
+            return Filled(self._record.get(id_), stopped=True)
+        except NotAllowed as error:  # somebody else has planned more files meanwhile
+            log.info("registration.goes_on", registration=id_, reason=str(error))
+            return Filled(self._record.get(id_))
+        except CatalogUnavailable:
+            raise
+        except (CatalogError, _Incomplete) as error:
+            failed = self._record.fail(id_, str(error), who=_WHO, now=self._clock())
+            return Filled(failed, hopeless=isinstance(error, CatalogError))
+
+    def _bring(self, registration: Registration, wrong: Sequence[str], *, closes: bool) -> str:
+        """The whole of it, in order. Returns in words what was done.
+
+        Args:
+            wrong: what keeps it from being all, whatever becomes of its files.
+        """
+        if self._noting.waiting(registration.id):
+            self._catalog.demand_rse(registration.rse)  # before hours are spent on sums
+        if registration.dataset is None:
+            self._noting.sum(registration.id)
+            self._attach(registration, None)
+            self._demand_alone(registration)
+            self._demand_all(registration, wrong, Differences())
+            return self._summary(registration, "registered")
+        dataset = Did.parse(registration.dataset)
+        ways = _ways(registration, dataset)
+        state = self._make(dataset, registration)
+        if state is DatasetState.OPEN:
+            containers.make(self._catalog, ways)
+        self._demand_all(registration, wrong, self._content_of(state, registration, dataset))
+        if state is DatasetState.CLOSED:
+            describe(self._catalog, dataset, registration.metadata)
+            containers.make(self._catalog, ways)
+        containers.put_into(self._catalog, dataset, ways)
+        if closes:
+            self._catalog.close(dataset)
+        elif registration.closes and state is DatasetState.OPEN:
+            raise _Incomplete(
+                f"all its files are in {dataset}, and these were not to close it: "
+                f"`muleteer register resume {registration.id}` does"
+            )
+        remark = lifetime_kept(self._catalog, dataset, registration.lifetime)
+        return self._summary(registration, f"{dataset} {'closed' if closes else 'filled'}") + remark
+
+    # The list.
+
+    def _plan(self, begun: Begun, files: Iterable[RegisteredFile | Mistold]) -> Sequence[str]:
+        """Write the list down. Returns what is wrong with it: what was no file, and what is wanted and not on it."""
+        mistold: list[Mistold] = []
+        remaining, planned = iter(files), 0
+        while batch := list(islice(remaining, self._at_once)):
+            self._stop_if_told()
+            mistold += [each for each in batch if isinstance(each, Mistold) and not each.harmless]
+            known = [each for each in batch if isinstance(each, RegisteredFile)]
+            self._record.plan(begun.registration, known, self._new_guid)
+            planned += len(known)
+            self._tell("listed", planned, planned)
+        wanting = self._record.listed(begun, whole=not mistold, who=_WHO, now=self._clock())
+        wrong = []
+        if mistold:
+            wrong.append(f"of the list {len(mistold)} could not be read: {some([str(each) for each in mistold])}")
+        if wanting.count:
+            wrong.append(
+                f"{counted(wanting.count)} wanted still from an earlier list, and not on this one: "
+                f"{some(wanting.some, wanting.count)}; name those too, or say --only-these if this list replaces it"
+            )
+        return wrong
+
+    # The dataset.
+
+    def _make(self, dataset: Did, registration: Registration) -> DatasetState:
+        """Make the dataset, or see how it is. One that is there and open gets the metadata that it lacks.
+
+        Raises CatalogError: its metadata is another.
+        """
+        try:
+            self._catalog.add_dataset(dataset, registration.metadata, registration.lifetime)
+        except DidExists:
+            state = self._catalog.dataset(dataset).state
+            if state is DatasetState.OPEN:
+                describe(self._catalog, dataset, registration.metadata)
+            return state
+        return DatasetState.OPEN
+
+    def _content_of(self, state: DatasetState, registration: Registration, dataset: Did) -> Differences:
+        """Fill the dataset if it is open. Returns how what it holds then differs from what was asked for.
+
+        Raises DatasetClosed: it is closed, and differs.
+        """
+        if state is DatasetState.OPEN:
+            try:
+                return self._fill(registration, dataset)
+            except DatasetClosed:
+                log.info("dataset.closed_meanwhile", registration=registration.id, did=str(dataset))
+        found = self._take_as_closed(registration, dataset)
+        if found:
+            raise DatasetClosed(
+                f"{dataset} is closed, and holds other files than were asked for: {found}. Register under another "
+                "name, or have it opened again or erased, and call this again"
+            )
+        return found
+
+    def _fill(self, registration: Registration, dataset: Did) -> Differences:
+        self._noting.sum(registration.id)
+        if registration.calls > 1:
+            self._look(registration, dataset)
+        self._attach(registration, dataset)
+        found = self._compared(registration, dataset)
+        self._demand_alone(registration)
+        self._record.note_lost(registration.id, found.missing)
+        return found
+
+    def _take_as_closed(self, registration: Registration, dataset: Did) -> Differences:
+        """A dataset that holds all of it already is well: somebody crashed between closing it and writing that down."""
+        found = self._compared(registration, dataset)  # before hours are spent on sums
+        if not found:
+            self._noting.sum(registration.id)
+            found = self._compared(registration, dataset)
+        if not found:
+            content = {entry.did: entry for entry in self._catalog.files(dataset)}
+            for page in self._pages(registration, FileState.SUMMED):
+                self._record.note_attached(registration.id, [as_known(file, content) for file in page])
+        return found
+
+    def _look(self, registration: Registration, dataset: Did) -> None:
+        """Files that were attached when somebody looked last, and are no more, are to be attached again."""
+        there = {str(entry.did) for entry in self._catalog.files(dataset)}
+        for page in self._pages(registration, FileState.ATTACHED):
+            self._record.note_lost(registration.id, [file.did for file in page if file.did not in there])
+
+    def _compared(self, registration: Registration, dataset: Did) -> Differences:
+        content = {entry.did: entry for entry in self._catalog.files(dataset)}
+        return compared(content, self._pages(registration), exactly=registration.closes)
+
+    # Its files.
+
+    def _attach(self, registration: Registration, dataset: Did | None) -> None:
+        done = 0
+        waiting = self._record.get(registration.id).files.get(FileState.SUMMED, 0)
+        for page in self._pages(registration, FileState.SUMMED):
+            self._stop_if_told()
+            fresh = self._noting.fresh(registration.id, page)
+            self._attaching.bring(registration.id, dataset, registration.rse, fresh)
+            done += len(page)
+            self._tell("attached", done, waiting)
+
+    def _demand_alone(self, registration: Registration) -> None:
+        """Raises NotAllowed: somebody else is bringing more files into the same dataset, and will close it."""
+        files = self._record.get(registration.id).files
+        if more := files.get(FileState.PLANNED, 0) + files.get(FileState.SUMMED, 0):
+            raise NotAllowed(f"{counted(more)} planned by somebody else meanwhile")
+
+    def _demand_all(self, registration: Registration, wrong: Sequence[str], found: Differences) -> None:
+        """Raises _Incomplete, with all that is wrong."""
+        said = []
+        refused = self._record.get(registration.id).files.get(FileState.REFUSED, 0)
+        if refused:
+            first = self._record.files(registration.id, [FileState.REFUSED], limit=3)
+            named = "; ".join(f"{file.did}: {file.reason}" for file in first)
+            said.append(f"{counted(refused)} refused: {named}{'; ...' if refused > len(first) else ''}")
+        said += wrong
+        if found:
+            said.append(str(found))
+        if said:
+            raise _Incomplete(". ".join(said))
+
+    def _summary(self, registration: Registration, done: str) -> str:
+        count = self._record.get(registration.id).files.get(FileState.ATTACHED, 0)
+        unseen = self._record.count_without_guid(registration.id)
+        remark = f"; {unseen} of them were there before without a GUID, and PanDA does not see such files"
+        return f"{done} with {count} {'file' if count == 1 else 'files'}" + (remark if unseen else "")
+
+    def _pages(self, registration: Registration, *states: FileState) -> Iterable[Sequence[RegisteredFile]]:
+        return self._record.pages(registration.id, states, size=self._at_once)
+
+    def _stop_if_told(self) -> None:
+        if self._stopping():
+            raise Stopped
+
+
+def _ways(registration: Registration, dataset: Did) -> Sequence[Sequence[Did]]:
+    """The containers above the dataset. Raises CatalogError."""
+    try:
+        return [containers.way_down(way, dataset.scope) for way in registration.containers]
+    except ValueError as error:
+        raise CatalogError(str(error)) from None

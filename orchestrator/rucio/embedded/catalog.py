@@ -1,0 +1,227 @@
+"""The embedded catalog."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from orchestrator.clock import Clock, utc_now
+from orchestrator.rucio.embedded import dataset_rows, file_rows, rules
+from orchestrator.rucio.embedded.database import Database
+from orchestrator.rucio.embedded.dataset_rows import Kind
+from orchestrator.rucio.embedded.outbox import Announce, Outbox, read, written
+from orchestrator.rucio.embedded.tables import LOCAL
+from orchestrator.rucio.port import CatalogUnavailable, DatasetClosed, DatasetEntry, FileEntry, Replica
+from schemas.did import Did
+
+
+class LocalCatalog:
+    """Datasets and files on one SQLite file, for several threads and processes at once.
+
+    Scopes and RSEs are there when they are first used. A change and the event that tells of it are one transaction;
+    the event is announced after the commit, or by a later `flush`.
+    """
+
+    def __init__(self, path: Path, announce: Announce, account: str = "root", clock: Clock = utc_now) -> None:
+        """Open the catalog, making it if it is not there, and announce what an earlier one could not.
+
+        Args:
+            account: who is said to have made each change.
+
+        Raises:
+            CatalogUnavailable: the file cannot be used.
+        """
+        self.address = f"sqlite:{path}"
+        self._database = Database(path)
+        self._outbox = Outbox(self._database, announce, clock)
+        self._account = account
+        self._clock = clock
+        self.flush()
+
+    def add_dataset(
+        self, did: Did, metadata: Mapping[str, Any] | None = None, lifetime: timedelta | None = None
+    ) -> None:
+        rules.check_metadata(did, metadata or {})
+        self._create(did, "DATASET", metadata or {}, lifetime)
+
+    def add_container(self, did: Did) -> None:
+        self._create(did, "CONTAINER", {}, None)
+
+    def _create(self, did: Did, kind: Kind, metadata: Mapping[str, Any], lifetime: timedelta | None) -> None:
+        rules.check_did(did)
+        with self._database.changing() as db:
+            moment = self._outbox.next_moment(db)
+            expired_at = None if lifetime is None else written(read(moment) + lifetime)
+            id_ = dataset_rows.create(db, did, kind, self._account, moment, expired_at)
+            for key, value in metadata.items():
+                dataset_rows.set_metadata(db, id_, key, value)
+            event_type = "create_dts" if kind == "DATASET" else "create_cnt"
+            payload = {"account": self._account, **did._asdict(), "expired_at": expired_at}
+            self._outbox.tell(db, event_type, moment, payload)
+        self.flush()
+
+    def demand_rse(self, rse: str | None = None) -> None:
+        rules.check_rse(LOCAL if rse is None else rse)
+
+    def register(self, files: Iterable[FileEntry], rse: str | None = None) -> int:
+        entries = _checked(files, rse)
+        with self._database.changing() as db:
+            return sum(is_new for _, is_new in _register(db, entries, rse))
+
+    def attach(self, did: Did, files: Iterable[FileEntry], rse: str | None = None) -> int:
+        entries = _checked(files, rse)
+        with self._database.changing() as db:
+            dataset = dataset_rows.dataset_row(db, did)
+            if not dataset["is_open"]:
+                raise DatasetClosed(f"{did} is closed: reopen it before files are attached")
+            return file_rows.attach(db, dataset["id"], [row for row, _ in _register(db, entries, rse)])
+
+    def enclose(self, container: Did, dids: Iterable[Did]) -> int:
+        with self._database.changing() as db:
+            new = dataset_rows.enclose(db, container, dids)
+            for child, kind in new:
+                names = {"childscope": child.scope, "childname": child.name, "childtype": kind}
+                payload = {"account": self._account, **container._asdict(), **names}
+                self._outbox.tell(db, "register_cnt", self._outbox.next_moment(db), payload)
+        self.flush()
+        return len(new)
+
+    def close(self, did: Did) -> None:
+        with self._database.changing() as db:
+            dataset = dataset_rows.dataset_row(db, did)
+            if dataset["is_open"]:
+                moment = self._outbox.next_moment(db)
+                self._outbox.tell(db, "close", moment, {**did._asdict(), **dataset_rows.counts(dataset)})
+                dataset_rows.close(db, dataset, moment)
+        self.flush()
+
+    def reopen(self, did: Did) -> None:
+        with self._database.changing() as db:
+            dataset = dataset_rows.dataset_row(db, did)
+            if not dataset["is_open"]:
+                self._outbox.tell(db, "open", self._outbox.next_moment(db), did._asdict())
+                dataset_rows.reopen(db, dataset)
+        self.flush()
+
+    def erase(self, did: Did) -> None:
+        """Take a dataset or a container out of the catalog; its name may be used again. Announces `erase`.
+
+        What is in it stays. Raises DidNotFound.
+        """
+        with self._database.changing() as db:
+            self._erase(db, dataset_rows.collection_row(db, did))
+        self.flush()
+
+    def sweep(self) -> None:
+        """Erase the datasets whose lifetime is over, and announce all that waits. To be called now and then.
+
+        Never raises: while the catalog is away that is left to the next call.
+        """
+        with suppress(CatalogUnavailable):  # `flush` meets it too, and says it once
+            self._erase_expired()
+        self.flush()
+
+    def _erase_expired(self) -> None:
+        now = self._clock()
+        with self._database.reading() as db:
+            anything = dataset_rows.expired(db, now)
+        if anything:
+            with self._database.changing() as db:
+                for row in dataset_rows.expired(db, now):
+                    self._erase(db, row)
+
+    def _erase(self, db: sqlite3.Connection, row: sqlite3.Row) -> None:
+        payload = {"account": self._account, "scope": row["scope"], "name": row["name"]}
+        self._outbox.tell(db, "erase", self._outbox.next_moment(db), payload)
+        dataset_rows.erase(db, row)
+
+    def flush(self) -> None:
+        """Announce what could not be announced before, oldest first. Never raises: what still cannot be, waits on."""
+        self._outbox.flush()
+
+    def set_metadata(self, did: Did, key: str, value: str | float | bool | None) -> None:
+        rules.check_metadata(did, {key: value})
+        with self._database.changing() as db:
+            dataset_rows.set_metadata(db, dataset_rows.dataset_row(db, did)["id"], key, value)
+
+    def dataset(self, did: Did) -> DatasetEntry:
+        with self._database.reading() as db:
+            return dataset_rows.dataset_entry(dataset_rows.dataset_row(db, did))
+
+    def datasets(self, scope: str = "*", name: str = "*") -> Sequence[DatasetEntry]:
+        with self._database.reading() as db:
+            return [dataset_rows.dataset_entry(row) for row in dataset_rows.matching(db, "DATASET", scope, name)]
+
+    def closed_since(self, moment: datetime, scope: str = "*") -> Iterator[DatasetEntry]:
+        after = (written(moment), -1)
+        while True:
+            with self._database.reading() as db:
+                rows = dataset_rows.closed_after(db, after, scope)
+            yield from map(dataset_rows.dataset_entry, rows)
+            if not rows:
+                return
+            after = (rows[-1]["closed_at"], rows[-1]["id"])
+
+    def files(self, did: Did) -> Sequence[FileEntry]:
+        with self._database.reading() as db:
+            return file_rows.files_of(db, dataset_rows.dataset_row(db, did)["id"])
+
+    def registered(self, dids: Iterable[Did]) -> Mapping[Did, FileEntry]:
+        with self._database.reading() as db:
+            found = {did: file_rows.registered(db, did) for did in dids if rules.may_exist(did)}
+        return {did: entry for did, entry in found.items() if entry is not None}
+
+    def containers(self, scope: str = "*", name: str = "*") -> Sequence[Did]:
+        """The containers whose scope and name match the shell-style patterns, by name."""
+        with self._database.reading() as db:
+            return [Did(row["scope"], row["name"]) for row in dataset_rows.matching(db, "CONTAINER", scope, name)]
+
+    def children(self, container: Did) -> Sequence[Did]:
+        with self._database.reading() as db:
+            return dataset_rows.children(db, container)
+
+    def replicas(self, dids: Iterable[Did], rse: str | None = None) -> Mapping[Did, Sequence[Replica]]:
+        with self._database.reading() as db:
+            there = rules.fitting("*" if rse is None else rse, file_rows.rses(db))
+            found: dict[Did, Sequence[Replica]] = {}
+            for did in filter(rules.may_exist, dids):
+                found.update(file_rows.replicas(db, did))
+        return {did: [copy for copy in copies if copy.rse in there] for did, copies in found.items()}
+
+    def metadata(self, dids: Iterable[Did]) -> Mapping[Did, Mapping[str, Any]]:
+        with self._database.reading() as db:
+            known = {did: _metadata(db, did) for did in dids if rules.may_exist(did)}
+        return {did: document for did, document in known.items() if document is not None}
+
+
+def _checked(files: Iterable[FileEntry], rse: str | None) -> Sequence[FileEntry]:
+    entries = list(files)
+    for entry in entries:
+        rules.check_file(entry)
+    if rse is not None:
+        rules.check_rse(rse)
+    return entries
+
+
+def _register(
+    db: sqlite3.Connection, entries: Iterable[FileEntry], rse: str | None
+) -> Sequence[tuple[sqlite3.Row, bool]]:
+    """Each file as it is registered, and whether the copy is new."""
+    registered = []
+    for entry in entries:
+        file = file_rows.register(db, entry)
+        registered.append((file, file_rows.copy(db, file["id"], rse or LOCAL, entry.pfn)))
+    return registered
+
+
+def _metadata(db: sqlite3.Connection, did: Did) -> dict[str, Any] | None:
+    """What is known of a dataset, a container or a file; None if there is none of them."""
+    dataset = dataset_rows.row_of(db, "dataset", did)
+    if dataset is not None:
+        return dataset_rows.metadata(db, dataset)
+    file = dataset_rows.row_of(db, "file", did)
+    return None if file is None else file_rows.metadata(file)
