@@ -75,6 +75,8 @@ class Watcher:
         self._tries = Tries(launches)
         #: Launches that could not be looked at for a reason nobody foresaw, and of which that was said.
         self._odd: set[LaunchId] = set()
+        #: Launches that were seen at work since they were retried: what ends after that is no end of before.
+        self._going_again: set[LaunchId] = set()
         #: Launches of which it was said that they are stalled.
         self._stalled: set[LaunchId] = set()
         #: Whether the engine could not be asked the last time.
@@ -92,6 +94,7 @@ class Watcher:
         """
         active = self._launches.active(self._engine.identity)
         followed = [launch for launch in active if launch.state in _FOLLOWED and launch.reference is not None]
+        self._going_again &= {launch.id for launch in followed}
         if followed:
             self._follow(followed)
         self._handed_over = {each.id: at for each in active if (at := self._handed_over.get(each.id)) is not None}
@@ -111,9 +114,14 @@ class Watcher:
             news = seen.get(launch.name)
             if isinstance(news, Progress):
                 self._tries.note(launch.id, *news.receipts)
-                if news.state in _GOING_ON or _is_being_retried(launch, retried, began):
+                asked = _is_being_retried(launch, retried, began)
+                if asked:
+                    self._going_again.discard(launch.id)
+                elif launch.id in retried and news.state in _GOING_ON:
+                    self._going_again.add(launch.id)
+                if news.state in _GOING_ON or asked:
                     noted += _noted(launch, news)
-                elif not (launch.id in retried and news.steps == launch.steps):
+                elif launch.id in self._going_again or not (launch.id in retried and news.steps == launch.steps):
                     self._one(launch, partial(self._conclude, launch, news))
             elif isinstance(news, UnknownSubmission):
                 self._one(launch, partial(self._end, launch, LaunchState.FAILED, str(news), None))
@@ -222,6 +230,7 @@ class Watcher:
             now=self._clock(),
             steps=launch.steps if progress is None else progress.steps,
         )
+        self._going_again.discard(launch.id)
         if ended.state is state:
             tell = log.info if state is LaunchState.FINISHED else log.warning
             tell(f"launch.{state}", launch=launch.id, name=launch.name, reason=why)

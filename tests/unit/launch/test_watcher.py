@@ -306,6 +306,24 @@ def test_the_end_of_before_is_not_taken_for_the_end_of_a_retry(
     assert state_of(store, a) is LaunchState.FAILED
 
 
+def test_a_retry_that_was_seen_at_work_ends_at_once(store: Store, engine: PlayedEngine, catalog: LocalCatalog) -> None:
+    """However far its steps were when it was looked at last: the end of before does not come after it runs again."""
+    engine.progress = {"a": progress(SubmissionState.FAILED, StepState.FAILED, StepState.WAITING)}
+    a = launched(store, "a")
+    looking = watcher(store, engine, catalog, NOW + timedelta(seconds=1))
+    looking.look()
+    for end in (SubmissionState.FAILED, SubmissionState.FAILED):
+        store.launch_commands.ask(Ask(Command.RETRY), [a.id], Hand("cli:me", "why", NOW))
+        Commander(store.launches, store.launch_commands, engine, clock=lambda: NOW).carry_out()
+        looking.look()
+        assert state_of(store, a) is LaunchState.RUNNING
+        engine.progress["a"] = progress(SubmissionState.RUNNING, StepState.FAILED, StepState.WAITING)
+        looking.look()
+        engine.progress["a"] = progress(end, StepState.FAILED, StepState.WAITING)
+        looking.look()
+        assert state_of(store, a) is LaunchState(end)
+
+
 def test_what_is_to_be_retried_does_not_end(store: Store, engine: PlayedEngine, catalog: LocalCatalog) -> None:
     """What is seen may be the end of before: whoever retries it would lose sight of it."""
     engine.progress = {"a": progress(SubmissionState.RUNNING, StepState.FAILED, StepState.RUNNING)}
