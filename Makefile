@@ -23,11 +23,13 @@ install: .venv/.installed ## Install muleteer and what it needs to run into .ven
 
 dev: .venv/.installed-dev ## Install what the tests and linters need as well
 
-# On every core; a process that has run out of tests takes some of another's. Each starts services of its own.
+# In more processes than there are cores, see tests/conftest.py; one that has run out of tests takes some of another's.
+# The tests start Python a thousand times: what it compiles is kept in .venv, also where the environment forbids it.
 test: dev ## Run the tests (make test ARGS="-k name tests/unit")
 	@.ci/services
 	@echo "test: pytest $(ARGS)"
-	@$(BIN)/pytest --numprocesses=logical --maxprocesses=8 --dist=worksteal $(ARGS)
+	@unset PYTHONDONTWRITEBYTECODE; PYTHONPYCACHEPREFIX=$(CURDIR)/.venv/pycache \
+		$(BIN)/pytest --numprocesses=logical --maxprocesses=8 --dist=worksteal $(ARGS)
 
 check: format lint types imports yaml shell image ## Run every linter (make -k check: all of them, whatever fails)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from orchestrator.store import schema
 from orchestrator.store.engine import Database
 from orchestrator.store.store import Store
 from tests.services.activemq import ActiveMQ
+from tests.services.memory import in_memory
 from tests.services.postgres import Postgres
 from tests.services.rucio import Rucio, bootstrap
 
@@ -21,9 +23,31 @@ _numbers = count(1)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Processes side by side would empty the one database of TEST_POSTGRES_URL for each other."""
+    """Processes side by side would empty the one database of TEST_POSTGRES_URL for each other.
+
+    Folders of tests are in memory if there is room: nobody pulls the plug, so no commit need wait for the disk.
+    """
     if os.environ.get("TEST_POSTGRES_URL") and config.getoption("numprocesses", None):
         raise pytest.UsageError("TEST_POSTGRES_URL names one database, which one process can use at a time: add -n 0")
+    if (memory := in_memory()) is not None:
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(memory))
+
+
+@pytest.hookimpl(optionalhook=True)  # also without pytest-xdist
+def pytest_xdist_auto_num_workers() -> int:
+    """Three processes for every two cores: many tests wait most of the time, for a clock or a service."""
+    return max(2, len(os.sched_getaffinity(0)) * 3 // 2)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What is slow comes first, so that at the end no process waits for the last test of another."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+def pytest_collection_finish() -> None:
+    """What all the tests are made of stays until the end: the garbage collector need not go through it each time."""
+    gc.collect()
+    gc.freeze()
 
 
 def _demand(missing: str | None) -> None:

@@ -7,7 +7,10 @@ from collections.abc import Callable, Iterator, Mapping
 
 import pytest
 
+from orchestrator.broker.embedded import EmbeddedBroker
+from orchestrator.rucio.embedded.catalog import LocalCatalog
 from orchestrator.store.store import Store
+from schemas.did import Did
 from schemas.dispatch import DispatchState
 from tests.acceptance.home import Home, until
 from tests.unit.making import body
@@ -38,6 +41,15 @@ def store(home: Home) -> Iterator[Store]:
     opened = Store.open(f"sqlite:///{home.place / 'muleteer.db'}")
     yield opened
     opened.close()
+
+
+def describe(home: Home, name: str, run: int) -> None:
+    """A dataset with its metadata, as the commands of the first test make it, without a process for each."""
+    catalog = LocalCatalog(home.place / "catalog.db", EmbeddedBroker(home.place / "broker.db").send)
+    did = Did("group.x", name)
+    catalog.add_dataset(did)
+    catalog.set_metadata(did, "datatype", "raw")
+    catalog.set_metadata(did, "run_number", run)
 
 
 def done(store: Store) -> list[str]:
@@ -75,9 +87,7 @@ def test_what_the_catalog_knows_decides_and_fills_in(home: Home, store: Store) -
 
 def test_while_the_catalog_is_away_only_those_wait_that_ask_it(home: Home, store: Store) -> None:
     """Rules that need nothing of it go on at once; the others wait visibly, and fire when it is back."""
-    home.do("catalog", "create", "group.x:RAW")
-    home.do("catalog", "set-metadata", "group.x:RAW", "datatype", "raw")
-    home.do("catalog", "set-metadata", "group.x:RAW", "run_number", "59641")
+    describe(home, "RAW", 59641)
     running = home.run()
     catalog = home.place / "catalog.db"
     away = catalog.rename(home.place / "away.db")
@@ -108,9 +118,7 @@ def test_the_catalog_is_asked_again_when_a_person_says_so(home: Home, store: Sto
     home.run("dispatcher", "worker")
     home.do("messages", "inject", "--scope", "group.x", "--name", "LATE")
     until(lambda: "no such dataset" in (store.messages.list()[0].reason or ""), 20, "the answer")
-    home.do("catalog", "create", "group.x:LATE")
-    home.do("catalog", "set-metadata", "group.x:LATE", "datatype", "raw")
-    home.do("catalog", "set-metadata", "group.x:LATE", "run_number", "60000")
+    describe(home, "LATE", 60000)
 
     said = home.do("messages", "refresh", "--name", "LATE", "--reason", "set too late")
 
@@ -134,9 +142,7 @@ def test_what_the_intake_filter_catches_is_there_to_be_seen(home: Home) -> None:
 
 def test_dispatching_once_asks_the_catalog_too(home: Home) -> None:
     """Without anything that runs: judged, asked, judged again, carried out."""
-    home.do("catalog", "create", "group.x:RAW")
-    home.do("catalog", "set-metadata", "group.x:RAW", "datatype", "raw")
-    home.do("catalog", "set-metadata", "group.x:RAW", "run_number", "59641")
+    describe(home, "RAW", 59641)
     home.do("messages", "inject", "--scope", "group.x", "--name", "RAW")
 
     said = home.do("dispatch")

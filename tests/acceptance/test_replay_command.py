@@ -16,6 +16,9 @@ from orchestrator.store.store import Store
 from tests.acceptance.home import Home, apply_rules, until
 from tests.unit.making import NOW, frame
 
+#: What the command says. That the store does it with each kind of database, `tests/contract` has.
+on_sqlite = pytest.mark.parametrize("store_url", ["sqlite"], indirect=True)
+
 #: So many that a replay takes long enough to be killed in its middle.
 MANY = 6_000
 
@@ -74,6 +77,7 @@ def test_a_replay_that_is_killed_is_resumed_where_it_stood(home: Home, store: St
     assert store.counts().messages == {"dispatched": MANY}
 
 
+@on_sqlite
 def test_a_dry_run_comes_first_and_the_guards_are_kept(home: Home, store: Store) -> None:
     """It says what would be dispatched, by run range; then so it is, and a second time nothing is left to do."""
     tried = home.read("replay", "start", "--runs", "10..19,30", "--dry-run")
@@ -110,6 +114,7 @@ def test_a_replay_is_paced_stopped_from_elsewhere_and_by_ctrl_c(home: Home, stor
     assert [each["why"] for each in journal] == ["slowly", "enough", "resumed", "interrupted"]
 
 
+@on_sqlite
 def test_what_cannot_work_is_refused_before_anything_is_looked_at(home: Home, store: Store) -> None:
     """Unknown rules, revisions and runs, a rule that is not in force, no reason: said, and nothing is begun."""
     home.do("replay", "start", expect=2)
@@ -144,6 +149,7 @@ def put_away(store: Store, runs: Iterable[int]) -> None:
     store.by_hand.messages(MessageVerb.DROP, Filter(name="?-*"), Hand("me", "no rule", NOW))
 
 
+@on_sqlite
 def test_what_rules_join_goes_through_their_rooms(home: Home, store: Store) -> None:
     """A dry run says it, a replay puts the datasets back, the dispatcher lets them in; and what is refused says why."""
     put_away(store, range(1, 10))
@@ -165,6 +171,7 @@ def test_what_rules_join_goes_through_their_rooms(home: Home, store: Store) -> N
     assert sorted(each.state for each in store.rooms.list()) == [*["dispatched"] * 8, "open"]
 
 
+@on_sqlite
 def test_a_join_that_is_not_in_force_as_it_was_is_said_to_be_left_out(home: Home, store: Store) -> None:
     """In words and as JSON, with the version and why; and where nothing else was asked for, nothing is begun."""
     put_away(store, [7])

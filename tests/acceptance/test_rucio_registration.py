@@ -27,14 +27,20 @@ def own_site(new_home: Callable[[Mapping[str, str]], Home], own_rucio: Rucio) ->
     return new_site(new_home, own_rucio)
 
 
+def await_dataset(site: Site, name: str) -> None:
+    """Wait until the server has it."""
+    client = site.rucio.client()
+    until(lambda: bool(list(client.list_dids(site.scope, [{"name": name}]))), 30, "the dataset")
+
+
 def content(site: Site, name: str) -> dict[str, tuple[int, str, str, str]]:
     """Size, sums and GUID of each file in a dataset, as the server has them."""
     client = site.rucio.client()
-    found = {}
-    for each in client.list_content(site.scope, name):
-        known = client.get_metadata(site.scope, each["name"])
-        found[each["name"]] = (known["bytes"], known["adler32"], known["md5"], known["guid"])
-    return found
+    files = [{"scope": site.scope, "name": each["name"]} for each in client.list_content(site.scope, name)]
+    return {
+        known["name"]: (known["bytes"], known["adler32"], known["md5"], known["guid"])
+        for known in client.get_metadata_bulk(files)
+    }
 
 
 def recorded(site: Site, number: int) -> dict[str, tuple[int, str, str, str]]:
@@ -46,19 +52,21 @@ def recorded(site: Site, number: int) -> dict[str, tuple[int, str, str, str]]:
     }
 
 
-@pytest.mark.parametrize("after", [0.4, 0.8, 1.2, 1.8])
+@pytest.mark.parametrize("after", [0.0, 0.4, 0.8])
 def test_the_power_goes_in_the_middle_and_a_second_call_finishes(site: Site, after: float) -> None:
-    """Whenever it goes: the catalog and our record then have the same, each file once, and the dataset is closed."""
+    """So many seconds after the dataset was made: the catalog and our record then have the same, each file once, and
+    the dataset is closed."""
     paths = site.raw(int(after * 10), 200, size=100_000)
     name = f"RAW-{after:.1f}"
     first = site.home.start("register", "fill", f"{site.scope}:{name}", *paths)
+    await_dataset(site, name)
     time.sleep(after)
     first.kill()
 
     site.home.do("register", "fill", f"{site.scope}:{name}", *paths)
 
-    assert len(content(site, name)) == 200
-    assert content(site, name) == recorded(site, 1)
+    there = content(site, name)
+    assert (len(there), there) == (200, recorded(site, 1))
     assert not site.rucio.client().get_metadata(site.scope, name)["is_open"]
     (registration,) = site.home.read("register", "list")
     assert (registration["state"], registration["files"]) == ("done", {"attached": 200})
@@ -69,7 +77,7 @@ def test_the_server_goes_in_the_middle_and_a_second_call_finishes(own_site: Site
     home, name = own_site.home, f"{own_site.scope}:RAW"
     paths = own_site.raw(1, 300, size=1_000)
     process = home.start("register", "fill", name, *paths)
-    until(lambda: bool(own_site.rucio.client().list_dids(own_site.scope, [{"name": "RAW"}])), 30, "the dataset")
+    await_dataset(own_site, "RAW")
     own_site.rucio.kill()
     assert process.wait(60) in (0, 5), process.log.read_text()
 
@@ -78,8 +86,8 @@ def test_the_server_goes_in_the_middle_and_a_second_call_finishes(own_site: Site
     home.do("register", "fill", name, *paths)
 
     assert away == ""
-    assert content(own_site, "RAW") == recorded(own_site, 1)
-    assert len(content(own_site, "RAW")) == 300
+    there = content(own_site, "RAW")
+    assert (len(there), there) == (300, recorded(own_site, 1))
 
 
 def test_of_what_is_wrong_each_is_said_and_the_rest_is_done(site: Site, tmp_path: Path) -> None:

@@ -8,17 +8,15 @@ import signal
 import subprocess
 import tempfile
 import time
+from functools import cached_property
 from pathlib import Path
 
 import psycopg
 from psycopg import sql
 
 from .child import Child
+from .memory import in_memory
 from .ports import free_port
-
-#: A folder that Linux keeps in memory, and how many bytes have to be free there for a cluster.
-_MEMORY = Path("/dev/shm")
-_ROOM = 2 * 1024**3
 
 
 class Postgres:
@@ -38,7 +36,7 @@ class Postgres:
         `directory` must then be open to that account, which pytest's `tmp_path` is not.
         """
         if directory is None:
-            directory = Path(tempfile.mkdtemp(prefix="muleteer-postgres-", dir=None if fsync else _memory()))
+            directory = Path(tempfile.mkdtemp(prefix="muleteer-postgres-", dir=None if fsync else in_memory()))
             atexit.register(self.remove)
         self.directory = directory.resolve()
         self.log = self.directory / "postgres.log"
@@ -106,13 +104,21 @@ class Postgres:
 
     def create_database(self, name: str, template: str | None = None) -> str:
         """Make an empty database, or a copy of one that nobody is connected to; returns its URL."""
-        statement = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
-        self._administer(statement.format(sql.Identifier(name), sql.Identifier(template or "template1")))
+        statement = sql.SQL("CREATE DATABASE {} TEMPLATE {} {}")
+        self._administer(statement.format(sql.Identifier(name), sql.Identifier(template or "template1"), self._copying))
         return self.url(name)
 
     def drop_database(self, name: str) -> None:
         """Delete a database if it is there, and cut whoever is still connected to it."""
         self._administer(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+
+    @cached_property
+    def _copying(self) -> sql.SQL:
+        """How a database is copied: file by file, where that need not wait for the disk, which takes half as long."""
+        if self._fsync:
+            return sql.SQL("")
+        with self._connect() as connection:  # before version 15 there is no other way, and no word for it
+            return sql.SQL("STRATEGY file_copy" if connection.info.server_version >= 150_000 else "")
 
     @property
     def _started(self) -> Child:
@@ -156,7 +162,11 @@ class Postgres:
         return True
 
     def _administer(self, statement: sql.SQL | sql.Composed) -> None:
-        with psycopg.connect(
+        with self._connect() as connection:
+            connection.execute(statement)
+
+    def _connect(self) -> psycopg.Connection:
+        return psycopg.connect(
             host="127.0.0.1",
             port=self.port,
             user=self.user,
@@ -164,16 +174,10 @@ class Postgres:
             dbname="postgres",
             connect_timeout=5,
             autocommit=True,
-        ) as connection:
-            connection.execute(statement)
+        )
 
     def _log_tail(self, lines: int = 30) -> str:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
-
-
-def _memory() -> Path | None:
-    """Where a cluster in memory may be made; None if nowhere."""
-    return _MEMORY if _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free > _ROOM else None
 
 
 def _program(name: str) -> Path:

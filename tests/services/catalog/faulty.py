@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, TypeVar
 
-from orchestrator.rucio.port import Catalog, CatalogUnavailable, DatasetEntry, FileEntry, Replica
+from orchestrator.rucio.port import Catalog, CatalogUnavailable, DatasetEntry, FileEntry, Replica, ReplicationRule
 from schemas.did import Did
 
 T = TypeVar("T")
@@ -19,7 +19,8 @@ class When(StrEnum):
     """What of a call was done when it fails."""
 
     BEFORE = "before"
-    #: Of a call with a list, the first half of the list; of `closed_since`, one dataset was given; else nothing.
+    #: Of a call with a list, the first half of the list; of `closed_since` and `walk`, one dataset was given; else
+    #: nothing.
     MIDWAY = "midway"
     AFTER = "after"
 
@@ -46,6 +47,7 @@ class Faulty:
         hook: Callable[[str, int], None] | None = None,
     ) -> None:
         self.address = catalog.address
+        self.account = catalog.account
         #: May be changed at any time; so may `hook`.
         self.faults = dict(faults or {})
         self.hook = hook
@@ -86,6 +88,12 @@ class Faulty:
     def demand_rse(self, rse: str | None = None) -> None:
         self._call("demand_rse", lambda: self._catalog.demand_rse(rse))
 
+    def demand_name(self, did: Did) -> None:
+        self._call("demand_name", lambda: self._catalog.demand_name(did))
+
+    def demand_places(self, places: Mapping[Did, str], rse: str | None = None) -> None:
+        self._call("demand_places", lambda: self._catalog.demand_places(places, rse))
+
     def register(self, files: Iterable[FileEntry], rse: str | None = None) -> int:
         all_, some = _halved(files)
         return self._call(
@@ -116,15 +124,24 @@ class Faulty:
     def dataset(self, did: Did) -> DatasetEntry:
         return self._call("dataset", lambda: self._catalog.dataset(did))
 
+    def scopes(self, pattern: str = "*") -> Sequence[str]:
+        return self._call("scopes", lambda: self._catalog.scopes(pattern))
+
     def datasets(self, scope: str = "*", name: str = "*") -> Sequence[DatasetEntry]:
         return self._call("datasets", lambda: self._catalog.datasets(scope, name))
 
+    def walk(self, scope: str = "*", name: str = "*") -> Iterator[DatasetEntry]:
+        return self._reading("walk", lambda: self._catalog.walk(scope, name))
+
     def closed_since(self, moment: datetime, scope: str = "*") -> Iterator[DatasetEntry]:
+        return self._reading("closed_since", lambda: self._catalog.closed_since(moment, scope))
+
+    def _reading(self, name: str, read: Callable[[], Iterator[DatasetEntry]]) -> Iterator[DatasetEntry]:
         """The fault comes while it is read: before the first, after the first, or instead of the end."""
-        when = self._begin("closed_since")
+        when = self._begin(name)
         if when is When.BEFORE:
             raise self._error()
-        for entry in self._catalog.closed_since(moment, scope):
+        for entry in read():
             yield entry
             if when is When.MIDWAY:
                 raise self._error()
@@ -140,8 +157,37 @@ class Faulty:
     def children(self, container: Did) -> Sequence[Did]:
         return self._call("children", lambda: self._catalog.children(container))
 
-    def replicas(self, dids: Iterable[Did], rse: str | None = None) -> Mapping[Did, Sequence[Replica]]:
-        return self._call("replicas", lambda: self._catalog.replicas(dids, rse))
+    def parents(self, dids: Iterable[Did]) -> Mapping[Did, Sequence[Did]]:
+        return self._call("parents", lambda: self._catalog.parents(dids))
+
+    def rules(self, dids: Iterable[Did]) -> Mapping[Did, Sequence[ReplicationRule]]:
+        return self._call("rules", lambda: self._catalog.rules(dids))
+
+    def set_lifetime(self, did: Did, lifetime: timedelta | None) -> None:
+        self._call("set_lifetime", lambda: self._catalog.set_lifetime(did, lifetime))
+
+    def add_rule(self, did: Did, rse: str, lifetime: timedelta | None = None) -> None:
+        self._call("add_rule", lambda: self._catalog.add_rule(did, rse, lifetime))
+
+    def set_rule_lifetime(self, rule_id: str, lifetime: timedelta | None) -> None:
+        self._call("set_rule_lifetime", lambda: self._catalog.set_rule_lifetime(rule_id, lifetime))
+
+    def set_tombstones(self, files: Iterable[Did], rse: str) -> Sequence[Did]:
+        all_, some = _halved(files)
+        return self._call(
+            "set_tombstones",
+            lambda: self._catalog.set_tombstones(all_, rse),
+            lambda: self._catalog.set_tombstones(some, rse),
+        )
+
+    def detach(self, did: Did, dids: Iterable[Did]) -> int:
+        all_, some = _halved(dids)
+        return self._call("detach", lambda: self._catalog.detach(did, all_), lambda: self._catalog.detach(did, some))
+
+    def replicas(
+        self, dids: Iterable[Did], rse: str | None = None, *, readable: bool = True
+    ) -> Mapping[Did, Sequence[Replica]]:
+        return self._call("replicas", lambda: self._catalog.replicas(dids, rse, readable=readable))
 
     def metadata(self, dids: Iterable[Did]) -> Mapping[Did, Mapping[str, Any]]:
         return self._call("metadata", lambda: self._catalog.metadata(dids))

@@ -90,7 +90,7 @@ def get_tasks_detailed_info_since(
     patterns = {key: text for key, text in wanted.items() if any(mark in text for mark in PATTERN_MARKS)}
     equal = {"userName": call.caller.name} | {key: text for key, text in wanted.items() if key not in patterns}
     try:
-        earliest = datetime.strptime(since, "%Y-%m-%d %H:%M:%S").isoformat(timespec="microseconds") if since else ""  # noqa: DTZ007
+        earliest = datetime.strptime(since, "%Y-%m-%d %H:%M:%S").isoformat(timespec="microseconds") if since else ""  # noqa: DTZ007  # UTC
     except ValueError:
         return answer(False, "Failed to retrieve task IDs")
     if equal.keys() - rows.columns():
@@ -154,7 +154,7 @@ def get_tasks_modified_since(
 def get_datasets_and_files(
     call: Call,
     task_id: Any,
-    dataset_types: list[str] = ("input", "pseudo_input"),  # type: ignore[assignment]
+    dataset_types: list[str] = ("input", "pseudo_input"),  # type: ignore[assignment]  # nobody changes it
     dataset_only: bool = False,
 ) -> Envelope:
     task = call.state.known(int(task_id))

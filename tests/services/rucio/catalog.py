@@ -71,6 +71,16 @@ class Catalog:
         self._client.add_rse(name, deterministic=True)
         self._client.add_protocol(name, _protocol("MOCK", "mock", "/mock/"))
 
+    def add_rule(self, did: tuple[str, str], rse: str, locked: bool = False) -> str:
+        """A replication rule of root, for one copy. Returns its id."""
+        names = [{"scope": did[0], "name": did[1]}]
+        [rule_id] = self._client.add_replication_rule(names, 1, rse, locked=locked)
+        return str(rule_id)
+
+    def lock_rule(self, rule_id: str, locked: bool = True) -> None:
+        """Lock a replication rule, or unlock it."""
+        self._client.update_replication_rule(rule_id, {"locked": locked})
+
     def allow(self, account: str, rse: str, most_bytes: int = 10**15) -> None:
         """Let an account that is not root make rules for an RSE. Without it Rucio says its quota is used up."""
         self._client.set_local_account_limit(account, rse, most_bytes)
