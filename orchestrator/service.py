@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -23,6 +24,8 @@ from orchestrator.reconcile.doorkeeper import Doorkeeper
 from orchestrator.rucio.port import CatalogError
 from orchestrator.store.intake import Intake
 from orchestrator.store.port import StoreUnavailable
+from orchestrator.transient.desk import Desk
+from orchestrator.transient.remarks import Remarks
 from orchestrator.wiring import Muleteer
 from schemas.rule import RuleVersion
 
@@ -31,10 +34,13 @@ log = structlog.get_logger()
 #: How often what people, and policies, ask of launches is decided and carried out.
 _COMMAND = timedelta(seconds=1)
 
+#: How often it is looked whether a transient dataset is due, and whether something was told of one.
+_LEAVE = timedelta(seconds=1)
+
 #: How often the embedded catalog's announcements are sent on, and what has outlived its lifetime is erased.
 _FLUSH = timedelta(seconds=0.5)
 
-#: How long a loop may take to end when muleteer is stopped, in seconds.
+#: How long the loops may take to end when muleteer is stopped, in seconds.
 _FAREWELL = 10.0
 
 
@@ -59,6 +65,8 @@ class Service:
         self._stopping = threading.Event()
         #: Set when the time for actions to finish by themselves is over.
         self._hurry = threading.Event()
+        self._loops: list[Loop] = []
+        #: What goes on until all else has ended. Nothing of it asks another service: it is over in a moment.
         self._scheduler = BackgroundScheduler(timezone="UTC")
         #: After stopping: something did not end, and the process can only be left.
         self.stuck = False
@@ -77,25 +85,24 @@ class Service:
     def running(self) -> Iterator[None]:
         """Run the roles while the body lasts, then bring them to an orderly end."""
         relay = self._muleteer.store.relay()
-        threads: list[Loop] = []
         try:
             for start in (self._start_listener, self._start_dispatcher, self._start_worker):
-                threads += start()
+                start()
             _spare_the_collector()
             self._scheduler.start()
             log.info("muleteer.started", roles=",".join(self._roles), home=str(self._muleteer.home))
             yield
         finally:
-            self._stop(threads)
+            self._stop()
             relay.close()
             log.info("muleteer.stopped")
 
-    def _start_listener(self) -> Sequence[Loop]:
+    def _start_listener(self) -> None:
         if Role.LISTENER not in self._roles:
-            return ()
+            return
         self._listener = self._muleteer.listener()
+        self._loop("listener", self._listener.run)
         self._start_reconciling()
-        return [self._loop("listener", self._listener.run)]
 
     def _start_reconciling(self) -> None:
         """What the broker loses is found by whoever listens to it. The embedded catalog loses nothing."""
@@ -112,43 +119,80 @@ class Service:
             else:
                 patience.succeeded()
 
-        self._every(settings.reconcile.every, "reconciler", reconcile, now=True)
+        self._turns(settings.reconcile.every, "reconciler", reconcile)
 
-    def _start_dispatcher(self) -> Sequence[Loop]:
+    def _start_dispatcher(self) -> None:
         if Role.DISPATCHER not in self._roles:
-            return ()
+            return
         self._dispatcher = self._muleteer.dispatcher(self._extra)
         self._enricher = self._muleteer.enricher()
-        return [self._loop("dispatcher", self._dispatcher.step), self._loop("enricher", self._enricher.step)]
+        self._loop("dispatcher", self._dispatcher.step)
+        self._loop("enricher", self._enricher.step)
 
-    def _start_worker(self) -> Sequence[Loop]:
+    def _start_worker(self) -> None:
         if Role.WORKER not in self._roles:
-            return ()
+            return
         worker = self._worker = self._muleteer.worker(self._hurry.is_set)
         lease = self._muleteer.settings.worker.lease
         self._every(lease / 4, "lease", worker.renew)
         self._every(lease / 4, "janitor", self._muleteer.janitor().tidy)
-        self._every(self._muleteer.watch_every, "watcher", self._muleteer.watcher(self._stopping.is_set).look)
-        self._every(_COMMAND, "retrier", self._muleteer.retrier().decide)
-        self._every(_COMMAND, "commander", self._muleteer.commander().carry_out)
         if (embedded := self._muleteer.embedded_catalog) is not None:
             self._every(_FLUSH, "catalog", embedded.sweep)
-        keeping = self._muleteer.keeping()
-        if keeping is not None:
-            launches, clock, stopping = self._muleteer.store.launches, self._muleteer.clock, self._stopping.is_set
-            archivist = Archivist(launches, keeping, clock=clock, stopping=stopping)
-            self._every(self._muleteer.settings.archive.every, "archive", archivist.keep)
         self._doorkeeper = self._muleteer.doorkeeper()
-        return [self._loop("worker", worker.step), self._loop("doorkeeper", self._doorkeeper.step)]
+        self._loop("worker", worker.step)
+        self._loop("doorkeeper", self._doorkeeper.step)
+        self._start_following()
+        self._start_leaving()
 
-    def _loop(self, name: str, step: Callable[[], Any]) -> Loop:
+    def _start_leaving(self) -> None:
+        """Transient datasets leave. The catalog is opened with the first turn."""
+        stopping, every, remarks = self._stopping.is_set, self._muleteer.settings.transient.every, Remarks()
+        self._asking(_LEAVE, "transient", lambda desk: desk.leave())
+        self._asking(_LEAVE, "transient-events", lambda desk: desk.notice())
+        if every:
+            self._asking(
+                *(every, "transient-survey"),
+                lambda desk: remarks.take(desk.survey(who="surveyor", stopping=stopping)),
+            )
+
+    def _asking(self, every: timedelta, name: str, job: Callable[[Desk], Any]) -> None:
+        """What asks the catalog about transient datasets. While it is away that is said once, and waited out."""
+        patience, desks = Patience(name, self._muleteer.catalog_outage), list[Desk]()
+
+        def turn() -> None:
+            try:
+                if not desks:
+                    desks.append(self._muleteer.transient_desk(self._stopping.is_set))
+                job(desks[0])
+            except CatalogError as error:
+                self._stopping.wait(patience.failed(error))  # all of it can be done again
+            else:
+                patience.succeeded()
+
+        self._turns(every, name, turn)
+
+    def _start_following(self) -> None:
+        """What becomes of launches."""
+        muleteer, stopping = self._muleteer, self._stopping.is_set
+        self._turns(muleteer.watch_every, "watcher", muleteer.watcher(stopping).look)
+        self._turns(_COMMAND, "retrier", muleteer.retrier().decide)
+        self._turns(_COMMAND, "commander", muleteer.commander().carry_out)
+        if (keeping := muleteer.keeping()) is not None:
+            archivist = Archivist(muleteer.store.launches, keeping, clock=muleteer.clock, stopping=stopping)
+            self._turns(muleteer.settings.archive.every, "archive", archivist.keep)
+
+    def _loop(self, name: str, step: Callable[[], Any]) -> None:
         patience = Patience(name, self._muleteer.store_outage, longest=5.0)
         loop = Loop(name, step, stopping=self._stopping, passing=StoreUnavailable, patience=patience)
         loop.start()
-        return loop
+        self._loops.append(loop)
 
-    def _every(self, span: timedelta, name: str, job: Callable[[], Any], *, now: bool = False) -> None:
-        """A failing job says so once, and is called again at its next turn. `now` begins at once."""
+    def _turns(self, every: timedelta, name: str, job: Callable[[], Any]) -> None:
+        """What may ask other services has a loop of its own: if one of them hangs, it is left behind in the end."""
+        self._loop(name, Turns(job, every.total_seconds(), self._stopping).step)
+
+    def _every(self, span: timedelta, name: str, job: Callable[[], Any]) -> None:
+        """A failing job says so once, and is called again at its next turn."""
         patience, at_once = Patience(name, self._muleteer.store_outage), threading.Event()
         at_once.set()
         self._scheduler.add_job(
@@ -160,18 +204,18 @@ class Service:
             coalesce=True,
             max_instances=1,
             misfire_grace_time=None,
-            **({"next_run_time": self._muleteer.clock()} if now else {}),
         )
 
-    def _stop(self, threads: Sequence[Loop]) -> None:
+    def _stop(self) -> None:
         """Take nothing new, let what is in hand finish, then hurry it, then close. Claims are renewed to the end."""
         self._stopping.set()
         for role in (self._listener, self._dispatcher, self._enricher, self._worker, self._doorkeeper):
             if role is not None:
                 role.stop()
-        for thread in threads:
-            if not thread.join(_FAREWELL):
-                log.warning("loop.stuck", loop=thread.name, next="left behind; what it was doing is not committed")
+        last = time.monotonic() + _FAREWELL
+        for loop in self._loops:
+            if not loop.join(max(0.0, last - time.monotonic())):
+                log.warning("loop.stuck", loop=loop.name, next="left behind; what it was doing is not committed")
                 self.stuck = True
         if self._worker is not None:
             self._end_worker(self._worker)
@@ -188,6 +232,23 @@ class Service:
         if not worker.close(2 * _FAREWELL):
             log.warning("worker.stuck", next="left behind; it is tried again when its claim has run out")
             self.stuck = True
+
+
+class Turns:
+    """The step of a loop that does a job every so often: the first time at once."""
+
+    def __init__(self, job: Callable[[], Any], every: float, stopping: threading.Event) -> None:
+        """`every` is the time from the beginning of a turn to that of the next, in seconds."""
+        self._job = job
+        self._every = every
+        self._stopping = stopping
+        self._due = time.monotonic()
+
+    def step(self) -> None:
+        """Wait for the next turn, and take it. Raises what the job raises."""
+        if not self._stopping.wait(max(0.0, self._due - time.monotonic())):
+            self._due = time.monotonic() + self._every
+            self._job()
 
 
 def _spare_the_collector() -> None:

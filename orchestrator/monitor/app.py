@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 from fastapi import FastAPI, Request, Response
@@ -13,7 +14,16 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from orchestrator.core.mistakes import said
-from orchestrator.monitor import dispatches, launches, messages, rules, suspensions, work
+from orchestrator.monitor import (
+    dispatches,
+    launches,
+    messages,
+    rules,
+    suspensions,
+    transient_policies,
+    transients,
+    work,
+)
 from orchestrator.monitor import jobs as reporting
 from orchestrator.monitor.access import TokenError
 from orchestrator.monitor.asking import Conflict, HalfDone, Refused, Window
@@ -37,8 +47,43 @@ class _Seen:
     """An error as the client sees it."""
 
     status: int
-    error: str
     next: str
+    #: Instead of the error's own words: where the store is, is nobody's business, and `/healthz` asks for no token.
+    error: str | None = None
+    #: The event of the log that has the error's own words.
+    event: str | None = None
+
+
+#: What is said of each kind of error that needs no more than a sentence and an advice.
+_SEEN: Mapping[type[Exception], _Seen] = {
+    NotFound: _Seen(404, "list what there is, and ask again"),
+    NotAllowed: _Seen(409, "look at its state first"),
+    StoreError: _Seen(
+        503,
+        "nothing was changed; ask again once the store is back, or look at the service's log",
+        "the store is not available",
+        "window.store",
+    ),
+    HalfDone: _Seen(
+        503,
+        "some may be changed already, and stay so; once the store is back, begin again with a dry run",
+        "the store went away while it was done",
+        "window.store",
+    ),
+    CatalogError: _Seen(
+        503,
+        "nothing was changed; ask again once it is back, or look at the service's log",
+        "the catalog does not say what earlier launches left behind",
+        "window.catalog",
+    ),
+    transients.CatalogAway: _Seen(
+        503,
+        "what was to be released is not; what was called back may be half-way: ask again once the catalog is back",
+        "the catalog cannot be asked",
+        "window.catalog",
+    ),
+    TokenError: _Seen(503, "look at its log", "the service cannot read its tokens", "window.tokens"),
+}
 
 
 def build(window: Window, jobs: reporting.Jobs | None = None) -> FastAPI:
@@ -54,8 +99,9 @@ def build(window: Window, jobs: reporting.Jobs | None = None) -> FastAPI:
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*HOSTS], www_redirect=False)
     app.middleware("http")(_bounded)
     app.middleware("http")(_in_the_log)
-    for each in (work, messages, dispatches, launches, rules, suspensions):
+    for each in (work, messages, dispatches, launches, rules, suspensions, transients, transient_policies):
         app.include_router(each.router)
+    app.include_router(transient_policies.keeping)
     app.include_router(work.open_router)
     if jobs is not None:
         reporting.mount(app, jobs)
@@ -87,68 +133,47 @@ async def _in_the_log(request: Request, call: Callable[[Request], Awaitable[Resp
 
 def _explain_errors(app: FastAPI) -> None:
     """What can be foreseen is a status, a sentence and an advice, as JSON."""
+    for kind, seen in _SEEN.items():
+        app.exception_handler(kind)(partial(_explain, seen))
+    app.exception_handler(Conflict)(_conflict)
+    app.exception_handler(Refused)(_refused)
+    app.exception_handler(RequestValidationError)(_misread)
+    app.exception_handler(HTTPException)(_http)
 
-    def answer(seen: _Seen, **more: object) -> JSONResponse:
-        return JSONResponse({"error": seen.error, "next": seen.next, **more}, seen.status)
 
-    @app.exception_handler(NotFound)
-    def _not_found(_: Request, error: NotFound) -> JSONResponse:
-        return answer(_Seen(404, str(error), "list what there is, and ask again"))
+def _answer(status: int, error: str, advice: str, /, **more: object) -> JSONResponse:
+    return JSONResponse({"error": error, "next": advice, **more}, status)
 
-    @app.exception_handler(NotAllowed)
-    def _not_allowed(_: Request, error: NotAllowed) -> JSONResponse:
-        return answer(_Seen(409, str(error), "look at its state first"))
 
-    @app.exception_handler(StoreError)
-    def _no_store(_: Request, error: StoreError) -> JSONResponse:
-        # where the store is, is nobody's business: `/healthz` asks for no token
-        log.warning("window.store", error=str(error))
-        advice = "nothing was changed; ask again once the store is back, or look at the service's log"
-        return answer(_Seen(503, "the store is not available", advice))
+def _explain(seen: _Seen, _: Request, error: Exception) -> JSONResponse:
+    if seen.event is not None:
+        log.warning(seen.event, error=str(error))
+    return _answer(seen.status, seen.error or str(error), seen.next)
 
-    @app.exception_handler(HalfDone)
-    def _half_done(_: Request, error: HalfDone) -> JSONResponse:
-        log.warning("window.store", error=str(error))
-        advice = "some may be changed already, and stay so; once the store is back, begin again with a dry run"
-        return answer(_Seen(503, "the store went away while it was done", advice))
 
-    @app.exception_handler(CatalogError)
-    def _no_catalog(_: Request, error: CatalogError) -> JSONResponse:
-        log.warning("window.catalog", error=str(error))
-        advice = "nothing was changed; ask again once it is back, or look at the service's log"
-        return answer(_Seen(503, "the catalog does not say what earlier launches left behind", advice))
+def _conflict(_: Request, error: Conflict) -> JSONResponse:
+    return _answer(409, str(error), error.next, **error.more)
 
-    @app.exception_handler(Conflict)
-    def _conflict(_: Request, error: Conflict) -> JSONResponse:
-        return answer(_Seen(409, str(error), error.next), **error.more)
 
-    @app.exception_handler(TokenError)
-    def _no_tokens(_: Request, error: TokenError) -> JSONResponse:
-        log.warning("window.tokens", error=str(error))
-        return answer(_Seen(503, "the service cannot read its tokens", "look at its log"))
+def _refused(_: Request, error: Refused) -> JSONResponse:
+    advice = "nothing was changed; mend the mistakes and send it again"
+    return _answer(422, str(error), advice, mistakes=error.mistakes)
 
-    @app.exception_handler(Refused)
-    def _refused(_: Request, error: Refused) -> JSONResponse:
-        advice = "nothing was changed; mend the mistakes and send it again"
-        return answer(_Seen(422, str(error), advice), mistakes=error.mistakes)
 
-    @app.exception_handler(RequestValidationError)
-    def _misread(_: Request, error: RequestValidationError) -> JSONResponse:
-        mistakes = [
-            {"field": ".".join(str(part) for part in each["loc"][1:]), "mistake": said(each)} for each in error.errors()
-        ]
-        seen = _Seen(
-            422, "the request cannot be understood", "nothing was changed; /api/openapi.json says what is expected"
-        )
-        return answer(seen, mistakes=mistakes)
+def _misread(_: Request, error: RequestValidationError) -> JSONResponse:
+    mistakes = [
+        {"field": ".".join(str(part) for part in each["loc"][1:]), "mistake": said(each)} for each in error.errors()
+    ]
+    advice = "nothing was changed; /api/openapi.json says what is expected"
+    return _answer(422, "the request cannot be understood", advice, mistakes=mistakes)
 
-    @app.exception_handler(HTTPException)
-    def _http(_: Request, error: HTTPException) -> JSONResponse:
-        advice = (
-            "send `Authorization: Bearer TOKEN`; `muleteer token add NAME` makes a token"
-            if error.status_code == 401
-            else "see /api/openapi.json for what there is"
-        )
-        response = answer(_Seen(error.status_code, str(error.detail), advice))
-        response.headers.update(error.headers or {})
-        return response
+
+def _http(_: Request, error: HTTPException) -> JSONResponse:
+    advice = (
+        "send `Authorization: Bearer TOKEN`; `muleteer token add NAME` makes a token"
+        if error.status_code == 401
+        else "see /api/openapi.json for what there is"
+    )
+    response = _answer(error.status_code, str(error.detail), advice)
+    response.headers.update(error.headers or {})
+    return response

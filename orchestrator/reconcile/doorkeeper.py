@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Final
@@ -13,8 +14,9 @@ from orchestrator.clock import Clock
 from orchestrator.core.actor import GiveUp, NotYet
 from orchestrator.reconcile.gate import AWAY, Gate
 from orchestrator.rucio.port import CatalogError, CatalogUnavailable
+from orchestrator.settings import ConfigurationError
+from orchestrator.store.port import StoreUnavailable
 from orchestrator.store.requirements import HeldBack
-from orchestrator.store.signals import DISPATCHES
 from orchestrator.store.store import Store
 from schemas.did import Did
 
@@ -26,8 +28,12 @@ _WHO: Final = "doorkeeper"
 _BATCH: Final = 20
 _TURN: Final = timedelta(minutes=15)
 
-#: A look at the store without having been called, in seconds.
-_SAFETY_POLL: Final = 5.0
+#: How often it is looked whether something is due, in seconds. Nobody calls: on a busy day the bell of the dispatches
+#: rings for each of them, and nearly none requires anything.
+_POLL: Final = 1.0
+
+#: Unforeseen failures, of which it is known that they were logged.
+_SAID: Final = 100
 
 
 class Doorkeeper:
@@ -40,12 +46,13 @@ class Doorkeeper:
         self._confirm = confirm
         self._clock = clock
         self._stopping = threading.Event()
+        self._said: deque[str] = deque(maxlen=_SAID)
+        self._blind = False
 
     def step(self) -> None:
-        """Look at what is due, then wait until something is. Raises StoreUnavailable."""
-        heard = self._store.bells.heard(DISPATCHES)
-        if not self.look() and not self._stopping.is_set():
-            self._store.bells.wait(DISPATCHES, since=heard, timeout=self._until_next())
+        """Look at what is due; if nothing is, wait a moment. Raises StoreUnavailable."""
+        if not self.look():
+            self._stopping.wait(_POLL)
 
     def look(self) -> int:
         """Look at some of what is due. Returns how many that were. Raises StoreUnavailable."""
@@ -54,19 +61,38 @@ class Doorkeeper:
         away: str | None = None
         for held in taken:
             if away is None and not self._stopping.is_set():
-                away = self._look_at(held)
+                away = self._one(held)
             else:  # it would fare no better, or somebody wants us to end
                 self._put_off(held, held.reason or away or "not looked at yet", AWAY if away else timedelta())
+        self._blind |= away is not None
         return 0 if away else len(taken)
 
-    def look_at_all(self) -> None:
-        """Look at all that is due now, and wait for nothing more. Raises StoreUnavailable."""
+    def look_at_all(self) -> bool:
+        """Look at all that is due now, and wait for nothing more. Returns whether that could be done.
+
+        Raises StoreUnavailable.
+        """
+        self._blind = False
         while self.look():
             pass
+        return not self._blind
 
     def stop(self) -> None:
         self._stopping.set()
-        self._store.bells.ring(DISPATCHES)
+
+    def _one(self, held: HeldBack) -> str | None:
+        """Look at one. What nobody foresaw keeps no other. Returns why the catalog cannot be asked, if it cannot."""
+        try:
+            return self._look_at(held)
+        except StoreUnavailable:
+            raise
+        except Exception as error:
+            if (why := _explained(error)) not in self._said:
+                log.exception("doorkeeper.defect", dispatch=held.order.dispatch_id, reason=why, next=f"again in {AWAY}")
+                self._said.append(why)
+            self._put_off(held, why, AWAY)
+            self._blind = True
+            return None
 
     def _look_at(self, held: HeldBack) -> str | None:
         """Look at one. Returns why the catalog cannot be asked, if it cannot."""
@@ -112,10 +138,13 @@ class Doorkeeper:
         self._store.requirements.fail(order.dispatch_id, reason, who=_WHO, now=self._clock())
         log.warning("dispatch.failed", dispatch=order.dispatch_id, rule=order.rule, reason=reason)
 
-    def _until_next(self) -> float:
-        now = self._clock()
-        due = self._store.requirements.next_look(now)
-        return _SAFETY_POLL if due is None else min(_SAFETY_POLL, max(0.01, (due - now).total_seconds()))
+
+def _explained(error: Exception) -> str:
+    """In a line."""
+    said = " ".join(str(error).split())
+    if isinstance(error, ConfigurationError):
+        return f"required: the catalog cannot be asked: {said}"
+    return f"required: it cannot be looked at, see the log of muleteer: {type(error).__name__}: {said}"
 
 
 def _parsed(text: str) -> Did | None:

@@ -28,11 +28,17 @@ class HeldBack(NamedTuple):
     """A dispatch that is to be looked at."""
 
     order: Order
-    required: Requirement
+    #: As it is stored.
+    text: str
     #: Since when it waits for that.
     since: datetime
     #: What was said of it when it was looked at last.
     reason: str | None
+
+    @property
+    def required(self) -> Requirement:
+        """Raises ValueError: another version of muleteer wrote it, and it means nothing to this one."""
+        return Requirement.model_validate_json(self.text)
 
 
 class Requirements:
@@ -55,14 +61,14 @@ class Requirements:
             connection.execute(taken.values(look_at=until, required_since=since))
             orders = orders_of(connection, rows)
         return [
-            HeldBack(
-                order,
-                Requirement.model_validate_json(row["required"]),
-                row["required_since"] or now,
-                row["reason"],
-            )
+            HeldBack(order, row["required"], row["required_since"] or now, row["reason"])
             for row, order in zip(rows, orders, strict=True)
         ]
+
+    def waiting(self) -> set[DispatchId]:
+        """Those that wait for nothing but what they require."""
+        with self._database.read() as connection:
+            return {DispatchId(id_) for id_ in connection.scalars(select(dispatches.c.id).where(*_HELD_BACK))}
 
     def let_through(self, id_: DispatchId, *, who: str, now: datetime) -> None:
         """What it requires holds: from now on it is like any other that is ready."""
@@ -98,13 +104,6 @@ class Requirements:
                 reason=said,
                 **values,
             )
-
-    def next_look(self, after: datetime) -> datetime | None:
-        """When the next one is to be looked at, later than that; None if none waits."""
-        query = select(func.min(dispatches.c.look_at)).where(*_HELD_BACK, dispatches.c.look_at > after)
-        with self._database.read() as connection:
-            found: datetime | None = connection.scalars(query).one()
-            return found
 
 
 _READY: Final = DispatchState.READY

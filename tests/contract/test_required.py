@@ -2,113 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
-from pydantic import BaseModel, ConfigDict
 
-from orchestrator.core.actor import Done, Order, Outcome, Retry, Tools
+from orchestrator.core.actor import Done, Retry
 from orchestrator.core.by_hand import DispatchVerb, Hand
-from orchestrator.core.gates import EVERYTHING, LimitsOf
-from orchestrator.core.matching import RuleSet
-from orchestrator.dispatch.worker import Worker
-from orchestrator.loop import Outage
-from orchestrator.reconcile.doorkeeper import Doorkeeper
-from orchestrator.reconcile.gate import Gate
-from orchestrator.rucio.port import Catalog, FileEntry
-from orchestrator.store.dispatches import NO_LIMITS
+from orchestrator.core.gates import EVERYTHING
 from orchestrator.store.store import Store
 from schemas.did import Did
-from schemas.dispatch import Dispatch, DispatchId
+from schemas.dispatch import DispatchId
 from schemas.rule import Limits
-from tests.services.catalog import FakeCatalog, Faulty, When
-from tests.unit.making import NAME, NOW, SCOPE, UNMATCHED, frame, rule, tools
-
-DID = Did(SCOPE, NAME)
-
-
-class Options(BaseModel):
-    model_config = ConfigDict(extra="allow")
-
-
-@dataclass
-class Acting:
-    """An actor that notes what it was asked to do."""
-
-    options: type[BaseModel] = Options
-    done: list[Order] = field(default_factory=list)
-    answers: list[Outcome] = field(default_factory=list)
-
-    def check(self, options: Mapping[str, Any], tools: Tools) -> str | None:
-        return None
-
-    def act(self, order: Order, tools: Tools) -> Outcome:
-        self.done.append(order)
-        return self.answers.pop(0) if self.answers else Done("done")
-
-
-@dataclass
-class Bench:
-    """A store with a worker, and a catalog whose time can be set."""
-
-    store: Store
-    catalog: FakeCatalog
-    home: Path
-    now: datetime = NOW
-    confirm: bool = False
-    actor: Acting = field(default_factory=Acting)
-
-    def requiring(self, **required: Any) -> None:
-        """A rule with this requirement, and a message that it wants."""
-        action = {"act": {}, **({"require": required} if required else {})}
-        one = rule("raw", r"SPHENIX_RAW_EVENTS-(?P<run>\d+)", action)
-        self.store.rules.apply([one], prune=True, who="test", now=NOW)
-        self.store.messages.take_in([frame()], origin="broker", now=NOW)
-        revision, versions = self.store.rules.in_force()
-        self.store.dispatches.judge(RuleSet(revision, versions, UNMATCHED), now=NOW, limit=10)
-
-    def work(self, limits: LimitsOf = NO_LIMITS, catalog: Catalog | None = None) -> Dispatch:
-        """Look at what is required, then do what is due now; the first dispatch as it is afterwards."""
-        gate = Gate(catalog or self.catalog)
-        Doorkeeper(self.store, lambda: gate, confirm=self.confirm, clock=self.clock).look_at_all()
-        worker = Worker(
-            self.store,
-            {"act": self.actor},
-            tools(self.home),
-            threads=1,
-            lease=timedelta(seconds=15),
-            store_outage=Outage("store"),
-            clock=self.clock,
-            limits=limits,
-            confirm=gate.confirm if self.confirm else None,
-        )
-        while worker.claim_and_start():
-            worker.idle(10)
-        assert worker.close(10)
-        return self.store.dispatches.list(limit=1000)[-1]
-
-    def clock(self) -> datetime:
-        return self.now
-
-    def journal(self) -> list[tuple[str | None, str | None]]:
-        """Who changed the first dispatch, and why."""
-        return [(each.who, each.why) for each in self.store.journal.of("dispatch", 1)]
+from tests.contract.requiring import DID, Bench, one_file
+from tests.services.catalog import Faulty, When
+from tests.unit.making import SCOPE
 
 
 @pytest.fixture
 def bench(store: Store, tmp_path: Path) -> Bench:
-    found = Bench(store, FakeCatalog(), tmp_path)
-    found.catalog = FakeCatalog(clock=lambda: found.now)
-    found.catalog.add_dataset(DID)
-    return found
-
-
-def one_file(name: str = "seg-0") -> FileEntry:
-    return FileEntry(Did(SCOPE, name), f"/data/{name}", 10, "00000001")
+    return Bench.at(tmp_path, store)
 
 
 def test_an_action_waits_until_what_it_requires_is_there(bench: Bench) -> None:
@@ -219,9 +132,7 @@ def test_one_that_waits_takes_no_room_from_the_others(bench: Bench) -> None:
     other = "SPHENIX_RAW_EVENTS-00021616"
     bench.catalog.add_dataset(Did(SCOPE, other))
     bench.catalog.close(Did(SCOPE, other))
-    bench.store.messages.take_in([frame(name=other)], origin="broker", now=NOW)
-    revision, versions = bench.store.rules.in_force()
-    bench.store.dispatches.judge(RuleSet(revision, versions, UNMATCHED), now=NOW, limit=10)
+    bench.arrive(other)
 
     first = bench.work({EVERYTHING: Limits(running=1)})
 
