@@ -12,7 +12,7 @@ from pydantic_core import PydanticUndefined
 from typer.cli import get_docs_for_click
 from typer.main import get_command
 
-from orchestrator.cli import app
+from orchestrator.cli.commands import app
 from orchestrator.cli.session import Exit
 from orchestrator.settings import FILE_NAME, Settings
 

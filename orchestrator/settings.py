@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import (
@@ -20,6 +20,7 @@ from pydantic_settings import (
 
 from schemas.durations import Duration
 from schemas.event import event_name
+from schemas.globs import mistake_in_glob
 from schemas.message import MessageState
 from schemas.registration import Rewrite
 from schemas.rule import Order, Pace
@@ -284,6 +285,63 @@ class ArchiveSettings(_Section):
         return value
 
 
+class TransientSettings(_Section):
+    """Releases of transient datasets: how often they are looked for, how many may leave, and what never does."""
+
+    every: Duration = Field(timedelta(hours=1), description="how often datasets are looked at; 0s: never by itself")
+    undo: Duration = Field(
+        timedelta(hours=24), description="how long a release can be taken back before anything is done"
+    )
+    datasets_per_day: int | None = Field(100, ge=0, description="datasets that may be released within 24 hours")
+    bytes_per_day: int | None = Field(None, ge=0, description="bytes of their copies")
+    rse_bytes_per_day: dict[str, Annotated[int, Field(ge=0)]] = Field(
+        {}, description="bytes of their copies at one RSE, by its name"
+    )
+    never: tuple[str, ...] = Field((), description="datasets that never leave; scope:name, both globs")
+    raw_scopes: tuple[str, ...] = Field(("raw*",), description="scopes out of which nothing leaves; globs")
+    accounts: tuple[str, ...] = Field(
+        (), description="accounts whose replication rules do not keep a dataset; our own never does"
+    )
+    disks: dict[str, Path] = Field(
+        {}, description="where PFNs can be seen here, by what they begin with: what has left is looked for there"
+    )
+    proofs: int = Field(1000, ge=1, description="datasets whose files are looked at, at most, each time")
+
+    @field_validator("every")
+    @classmethod
+    def _not_too_often(cls, value: timedelta) -> timedelta:
+        if timedelta(0) < value < timedelta(seconds=1):
+            raise ValueError("1s is the least; 0s: never by itself")
+        return value
+
+    @field_validator("never")
+    @classmethod
+    def _are_dids(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for each in value:
+            scope, colon, name = each.partition(":")
+            if not (scope and colon and name):
+                raise ValueError(f"{each!r} does not say what stays: write scope:name, for example *:CALIB-*")
+        return value
+
+    @field_validator("never", "raw_scopes")
+    @classmethod
+    def _fit_something(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for position, each in enumerate(value):
+            if (mistake := mistake_in_glob(each)) is not None:
+                raise ValueError(f"entry {position + 1}: {mistake}")
+        return value
+
+    @field_validator("disks")
+    @classmethod
+    def _are_absolute(cls, value: dict[str, Path]) -> dict[str, Path]:
+        for prefix, path in value.items():
+            if not prefix or not path.is_absolute():
+                raise ValueError(
+                    f'{prefix!r} = "{path}": write a beginning of PFNs, and a directory with its whole path'
+                )
+        return value
+
+
 class Settings(BaseSettings):
     """Everything that can be set."""
 
@@ -307,6 +365,7 @@ class Settings(BaseSettings):
     worker: WorkerSettings = WorkerSettings()
     limits: LimitSettings = LimitSettings()
     registration: RegistrationSettings = RegistrationSettings()
+    transient: TransientSettings = TransientSettings()
     log: LogSettings = LogSettings()
     workflows: tuple[Path, ...] = Field((Path("workflows"),), description="folders of workflows, searched in turn")
     unmatched: dict[str, _Unmatched] = Field(

@@ -1,4 +1,4 @@
-"""What holds dispatches back: limits and suspensions of everything, of a group of rules, or of one rule."""
+"""What holds work back: limits and suspensions of everything, of a group of rules, of one rule, of releases."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ class Kind(StrEnum):
     EVERYTHING = "everything"
     GROUP = "group"
     RULE = "rule"
+    #: Releases of transient datasets, and the steps of those that are under way.
+    TRANSIENT = "transient"
 
 
 class Suspension(BaseModel):
@@ -24,7 +26,7 @@ class Suspension(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     kind: Kind
-    #: The group or the rule; empty for everything.
+    #: The group or the rule; empty for everything, and for releases.
     name: str
     who: str
     reason: str

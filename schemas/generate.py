@@ -1,4 +1,4 @@
-"""Write the JSON Schemas of the documents that people write: `python -m schemas.generate`."""
+"""Write the JSON Schemas of the documents that people write, and of plans: `python -m schemas.generate`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pydantic.json_schema import GenerateJsonSchema
 from schemas.durations import format_duration
 from schemas.failure import FailureFile
 from schemas.rule import RuleFile
+from schemas.transient import Plan, TransientPolicyFile
 from schemas.workflow import Workflow
 
 FOLDER = Path(__file__).parent / "json"
@@ -30,6 +31,8 @@ def generate() -> dict[str, str]:
         "rule": _rules_as_written(RuleFile.model_json_schema(schema_generator=_AsWritten)),
         "failures": FailureFile.model_json_schema(schema_generator=_AsWritten),
         "workflow": Workflow.model_json_schema(schema_generator=_AsWritten),
+        "transient": _policies_as_written(TransientPolicyFile.model_json_schema(schema_generator=_AsWritten)),
+        "transient_plan": Plan.model_json_schema(schema_generator=_AsWritten),
     }
     return {
         f"{name}.schema.json": json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
@@ -47,8 +50,20 @@ def _rules_as_written(schema: dict[str, Any]) -> dict[str, Any]:
     rule["values"]["additionalProperties"]["anyOf"].append({"type": "number"})
     value = definitions["RunValue"]["properties"]["value"]
     value["type"] = ["string", "number"]
+    definitions["Numbering"] = _numbering(definitions["Numbering"])
     definitions["Pace"] = _pace(definitions["Pace"])
     definitions["Action"] = _action(definitions["Action"])
+    return schema
+
+
+def _policies_as_written(schema: dict[str, Any]) -> dict[str, Any]:
+    """One item for a list of one."""
+    definitions = schema["$defs"]
+    policy, runs = definitions["TransientPolicy"]["properties"], definitions["RunSelection"]["properties"]
+    for place, name in ((policy, "scope"), (runs, "include"), (runs, "exclude")):
+        place[name] = _one_or_many(place[name])
+    policy["where"]["additionalProperties"] = _one_or_many(policy["where"]["additionalProperties"])
+    definitions["Numbering"] = _numbering(definitions["Numbering"])
     return schema
 
 
@@ -58,6 +73,13 @@ def _one_or_many(many: dict[str, Any]) -> dict[str, Any]:
     one = many["items"]
     kinds = one["anyOf"] if set(one) == {"anyOf"} else [one]
     return {**about, "anyOf": [*kinds, only_many]}
+
+
+def _numbering(numbering: dict[str, Any]) -> dict[str, Any]:
+    """The pattern alone, or with the first and the last number."""
+    about = {key: numbering[key] for key in ("title", "description")}
+    fields = {key: value for key, value in numbering.items() if key not in about}
+    return {**about, "anyOf": [{"type": "string"}, fields]}
 
 
 def _pace(pace: dict[str, Any]) -> dict[str, Any]:

@@ -113,6 +113,8 @@ class RegisteredFile(BaseModel):
     md5: str | None = None
     guid: str | None = None
     events: int | None = None
+    #: Which of `bytes`, `adler32` and `md5` its manifest told, with blanks between: what the file has to be like.
+    told: str | None = None
     #: Of the file when it was summed: if it has changed since, it is summed again. Nanoseconds.
     modified_ns: int | None = None
     reason: str | None = None

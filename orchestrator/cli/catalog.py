@@ -21,7 +21,10 @@ from orchestrator.wiring import Muleteer
 from schemas.did import Did
 from schemas.durations import parse_duration
 
-app = typer.Typer(no_args_is_help=True, help="The embedded catalog of datasets and files.")
+app = typer.Typer(
+    no_args_is_help=True,
+    help="The embedded catalog of datasets and files. What it is to delete, it deletes from the disk as well.",
+)
 
 
 def _did(text: str) -> Did:

@@ -25,7 +25,6 @@ from orchestrator.cli.checking_options import (
     SameRunsAs,
     Sums,
     checks_of,
-    numbering,
 )
 from orchestrator.cli.session import Exit, Home, Json, fail, opened
 from orchestrator.cli.terminal import out
@@ -47,6 +46,7 @@ Collections = Annotated[list[str], typer.Argument(metavar="SCOPE:NAME...", help=
 
 @app.command("dataset")
 def dataset(
+    context: typer.Context,
     dids: Dids,
     home: Home = None,
     closed: Closed = False,
@@ -63,17 +63,7 @@ def dataset(
     json_: Json = False,
 ) -> None:
     """Check datasets, and the files in them."""
-    wanted = checks_of(
-        checks,
-        closed=closed,
-        filled=filled,
-        files=files,
-        replicas=replicas,
-        names=names,
-        numbered=numbering(numbered, first, last),
-        min_bytes=min_bytes,
-        checksums=has,
-    )
+    wanted = checks_of(context.params)
     with opened(home) as muleteer, _Report("dataset", json_) as found:
         checker = Checker(muleteer.catalog)
         for did in _expanded(muleteer.catalog, dids):
@@ -82,6 +72,7 @@ def dataset(
 
 @app.command("collection")
 def collection(
+    context: typer.Context,
     dids: Collections,
     home: Home = None,
     closed: Closed = False,
@@ -101,20 +92,7 @@ def collection(
     json_: Json = False,
 ) -> None:
     """Check containers, and every dataset in them."""
-    wanted = checks_of(
-        checks,
-        closed=closed,
-        filled=filled,
-        files=files,
-        replicas=replicas,
-        names=names,
-        numbered=numbering(numbered, first, last),
-        min_bytes=min_bytes,
-        checksums=has,
-        members=member,
-        same_runs_as=same_runs_as,
-        run=run_pattern,
-    )
+    wanted = checks_of(context.params)
     with opened(home) as muleteer, _Report("collection", json_) as found:
         checker = Checker(muleteer.catalog)
         for did in map(_parsed, _words(dids)):
@@ -123,6 +101,7 @@ def collection(
 
 @app.command("run")
 def run(
+    context: typer.Context,
     numbers: Annotated[list[int], typer.Argument(metavar="RUN...", min=0, help="Runs of the detector.")],
     scope: Annotated[str, typer.Option("--scope", help="Of the datasets; * and ? match.")],
     name: Annotated[
@@ -145,18 +124,7 @@ def run(
     json_: Json = False,
 ) -> None:
     """Check all datasets of runs."""
-    wanted = checks_of(
-        checks,
-        closed=closed,
-        filled=filled,
-        files=files,
-        replicas=replicas,
-        names=names,
-        numbered=numbering(numbered, first, last),
-        min_bytes=min_bytes,
-        checksums=has,
-        members=member,
-    )
+    wanted = checks_of(context.params)
     with opened(home) as muleteer, _Report("run", json_) as found:
         checker = Checker(muleteer.catalog)
         for number in numbers:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -49,16 +50,29 @@ CheckFile = Annotated[
 #: What is checked if nothing is said.
 _COMPLETE: Final = Checks(filled=True, replicas="*")
 
+#: The options that are not called as the check is that they ask for.
+_OPTIONS: Final = {"checksums": "has", "members": "member", "run": "run_pattern"}
 
-def checks_of(file: Path | None, **options: Any) -> Checks:
-    """The checks of a file, or of options; what every dataset should be if neither says anything."""
+
+def checks_of(params: Mapping[str, Any]) -> Checks:
+    """The checks of a file, or of options; what every dataset should be if neither says anything.
+
+    `params` are a command's, as it was called: `context.params`. What has no option there is not asked for.
+    """
+    options = {check: params.get(_OPTIONS.get(check, check)) for check in Checks.model_fields}
+    options["numbered"] = _numbering(params["numbered"], params["first"], params["last"])
     # 0 is something to say
     said = {key: value for key, value in options.items() if value is not None and value is not False}
-    asked = {key: value for key, value in said.items() if value not in ([], RUN_PATTERN)}
+    asked = {key: value for key, value in said.items() if value not in ([], (), RUN_PATTERN)}
+    file = params["checks"]
     if file is None:
         return _usable(asked) if asked else _COMPLETE
     if asked:
         raise typer.BadParameter(f"--checks says it all: leave out {', '.join(sorted(asked))}, or write it there")
+    return _read(Path(file))
+
+
+def _read(file: Path) -> Checks:
     try:
         document = Document(file.read_text(encoding="utf-8"), str(file))
         read = document.read(Checks)
@@ -82,7 +96,7 @@ def _usable(asked: dict[str, Any]) -> Checks:
     return checks
 
 
-def numbering(pattern: str | None, first: int, last: int | None) -> dict[str, Any] | None:
+def _numbering(pattern: str | None, first: int, last: int | None) -> dict[str, Any] | None:
     """The check of numbers, as a document says it."""
     if pattern is None:
         if first or last is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from typing import Annotated
 
 import typer
@@ -68,7 +68,7 @@ def once(
 ) -> None:
     """Judge what is pending and carry out what is ready now, once, even if it is stopped; it stays stopped.
 
-    Caps and paces are kept.
+    Caps and paces are kept. What waits for its `require` alone stays on the list, and is no failure.
     """
     signals = Signals()
     with opened(home or context.obj) as muleteer:
@@ -119,12 +119,13 @@ def _once(muleteer: Muleteer, extra: RuleVersion | None, asked: Callable[[], boo
         out.print("The catalog was asked about some of them:")
         written |= set(_judge_all(muleteer, extra))
     worker, doorkeeper = muleteer.worker(asked), muleteer.doorkeeper()
+    looked = True
     left_over = set(_left_over(muleteer.store, rule))
     due = sorted(left_over if rule is not None else written | left_over)
     try:
         while not asked():
             # what was put on the list meanwhile is not for this call
-            doorkeeper.look_at_all()
+            looked &= doorkeeper.look_at_all()
             started = worker.claim_and_start(due)
             worker.renew()
             if worker.idle(1.0) and started == 0:
@@ -132,7 +133,7 @@ def _once(muleteer: Muleteer, extra: RuleVersion | None, asked: Callable[[], boo
     finally:
         worker.stop()
         worker.close()
-    return _report(muleteer.store, due)
+    return _report(muleteer.store, due, muleteer.store.requirements.waiting() if looked else set())
 
 
 def _judge_all(muleteer: Muleteer, extra: RuleVersion | None) -> list[DispatchId]:
@@ -162,14 +163,15 @@ def _left_over(store: Store, rule: str | None) -> list[DispatchId]:
     return [each.id for each in store.dispatches.list(states=waiting, rule=rule, limit=100_000)]
 
 
-def _report(store: Store, ids: Sequence[DispatchId]) -> Exit:
+def _report(store: Store, ids: Sequence[DispatchId], waiting: Set[DispatchId]) -> Exit:
+    """What became of each. It is no failure if one waits for what it requires of the catalog."""
     counts: dict[str, int] = {}
     failed = False
     for id_ in ids:
         each = store.dispatches.get(id_)
         counts[each.state] = counts.get(each.state, 0) + 1
         if each.state is not DispatchState.DONE:
-            failed = True
+            failed |= id_ not in waiting
             again = "; to be tried again" if each.state is DispatchState.READY and each.attempts else ""
             out.print(f"dispatch {id_} ({each.rule}) is {each.state}: {each.reason or 'not started'}{again}")
     if ids:

@@ -49,6 +49,16 @@ _SETTINGS = """\
 # site = "example"                           # for PanDA: the profile sites/example.yaml
 # largest_package = 20                       # megabytes that are sent, and kept, for one launch
 
+[transient]
+# every = "1h"                               # how often datasets are looked at; "0s": never by itself
+# undo = "1d"                                # how long a release can be taken back before anything is done
+# never = ["group.example:CALIB-*"]          # what must never leave, whatever a policy says
+# raw_scopes = ["raw*"]                      # nothing leaves these scopes
+# datasets_per_day = 100
+# bytes_per_day = 50_000_000_000_000
+# accounts = ["production"]                  # whose replication rules do not keep a dataset, besides our own
+# disks = {"root://door.example.org:1094//data" = "/data"}   # where copies can be seen from here
+
 [worker]
 # threads = 4                                # actions carried out at the same time
 # lease = "15s"                              # a worker silent for this long is taken for dead

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
+from difflib import get_close_matches
 from typing import Annotated
 
 import typer
 
 from orchestrator.cli.filters import in_utc
-from orchestrator.cli.session import Home, Json, opened, person
-from orchestrator.cli.terminal import out, print_json, print_table
+from orchestrator.cli.session import Exit, Home, Json, fail, opened, person
+from orchestrator.cli.terminal import err, out, print_json, print_table
+from orchestrator.rucio.port import Catalog
 from schemas.durations import format_duration
 from schemas.reconciliation import MissedClosing
 
@@ -17,6 +20,8 @@ app = typer.Typer(no_args_is_help=True, help="Closings that the broker lost: fou
 
 #: Missed closings that are printed one by one.
 _SHOWN = 100
+
+_WILD = frozenset("*?[")
 
 
 @app.command("once")
@@ -44,6 +49,7 @@ def once(
             missed.append(closing)
 
     with opened(home) as muleteer:
+        _demand_scopes(muleteer.catalog, scope or ())
         reconciler = muleteer.reconciler(scope)
         done = reconciler.reconcile(since=in_utc(since), dry_run=dry_run, who=person(), tell=tell)
     if json_:
@@ -59,11 +65,27 @@ def once(
         )
         out.print("--since looks further back.")
         return
+    span = f"from {done.since:%Y-%m-%d %H:%M:%S} to {done.until:%Y-%m-%d %H:%M:%S} UTC"
+    if not done.closings:
+        where = f" in {', '.join(scope)}" if scope else ""
+        out.print(f"Nothing was closed{where} {span}: there is nothing to compare")
+        return
     found = "none is missing"
     if done.missing:
         found = f"{done.missing:,} were missing{'' if dry_run else ', and are stored now'}"
-    span = f"from {done.since:%Y-%m-%d %H:%M:%S} to {done.until:%Y-%m-%d %H:%M:%S} UTC"
     out.print(f"{done.closings:,} closings {span}: {found}")
+
+
+def _demand_scopes(catalog: Catalog, wanted: Sequence[str]) -> None:
+    """A slip of the pen must not look like a scope of which nothing is missing."""
+    for pattern in wanted:
+        if catalog.scopes(pattern):
+            continue
+        if _WILD & set(pattern):
+            err.print(f"muleteer: no scope of {catalog.address} fits {pattern}: nothing is looked at for it")
+            continue
+        near = get_close_matches(pattern, catalog.scopes(), 1)
+        fail(Exit.NOT_FOUND, f"{catalog.address} has no scope {pattern}{f'; did you mean {near[0]}?' if near else ''}")
 
 
 @app.command("list")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import typer
 
@@ -17,17 +17,21 @@ from orchestrator.cli.registering_progress import Shown
 from orchestrator.cli.registering_showing import counts, way_on
 from orchestrator.cli.running import Signals
 from orchestrator.cli.session import Exit, person
-from orchestrator.cli.terminal import err, out, plain, print_json
+from orchestrator.cli.terminal import err, out, plain, print_json, print_table
 from orchestrator.core.registering import Mistold, plan
 from orchestrator.register.filler import Filled
-from orchestrator.register.foreseeing import Foresight, What
+from orchestrator.register.foreseeing import Foresight
 from orchestrator.register.registrar import made_later
+from orchestrator.register.verdicts import What
 from orchestrator.rucio.port import CatalogUnavailable
 from orchestrator.settings import Settings
 from orchestrator.store.port import StoreUnavailable
 from orchestrator.store.registration_rows import Wanted
 from orchestrator.wiring import Muleteer
 from schemas.registration import FileState, RegisteredFile, RegistrationId, RegistrationState
+
+#: Refused files that are shown; all of them are in the report.
+_SHOWN: Final = 20
 
 
 def told(muleteer: Muleteer, *, verify: bool, known_sums: Path | None, threads: int | None) -> Muleteer:
@@ -92,9 +96,9 @@ def print_foreseen(
     """Say what would be done, line by line."""
     seen: dict[What, int] = {}
     rows: list[dict[str, Any]] = []
+    reads = muleteer.settings.registration.verify
     with muleteer.summing(stopping) as summing:
-        least = muleteer.settings.registration.min_bytes
-        sight = Foresight(muleteer.store.registrations, muleteer.catalog, summing.all, min_bytes=least)
+        sight = Foresight(muleteer.store.registrations, muleteer.catalog, summing, reads=reads)
         for each in sight.foresee(wanted, files):
             seen[each.what] = seen.get(each.what, 0) + 1
             if json_:
@@ -105,6 +109,10 @@ def print_foreseen(
         print_json({"simulated": rows, "counts": seen})
     else:
         out.print(f"{', '.join(f'{count:,} {what}' for what, count in seen.items())}; nothing was changed")
+    if seen.get(What.REGISTER) and not reads:
+        err.print(
+            "files that are new to the catalog were not read: with --verify they are, and compared with their list"
+        )
     if seen.get(What.REFUSE) or seen.get(What.FOREIGN):
         raise typer.Exit(Exit.FAILED)
 
@@ -120,12 +128,24 @@ def _finish(muleteer: Muleteer, filled: Filled, shown: Shown, report: Path | Non
         print_json(came_of_it)
     else:
         out.print(f"registration {found.id} is {found.state}: {found.reason or counts(found.files)}")
+        _print_refused(came_of_it["refused"])
         out.print(shown.summary())
+    if filled.other is not None:
+        err.print(f"somebody else fills {found.dataset} too: {filled.other} called registration {found.id}")
     if found.state is RegistrationState.DONE:
         return
     why = "stopped" if filled.stopped else "not all of it was done"
     err.print(f"{why}; {way_on(found)}, `muleteer register show {found.id}` has the files")
     raise typer.Exit(Exit.FAILED)
+
+
+def _print_refused(refused: Sequence[Mapping[str, Any]]) -> None:
+    """The first of the files that were refused; what is on a list and no file has no DID, but a place on it."""
+    if refused:
+        rows = [(each["did"] or each["place"], each["reason"]) for each in refused[:_SHOWN]]
+        print_table(("refused", "reason"), rows, empty="")
+    if len(refused) > _SHOWN:
+        out.print(f"... and {len(refused) - _SHOWN:,} more: --report FILE or --json has all of them")
 
 
 def _report(muleteer: Muleteer, filled: Filled, shown: Shown) -> dict[str, Any]:
@@ -134,7 +154,10 @@ def _report(muleteer: Muleteer, filled: Filled, shown: Shown) -> dict[str, Any]:
     return {
         "registration": plain(found),
         "stopped": filled.stopped,
-        "refused": [{"did": each.did, "path": each.path, "reason": each.reason} for each in refused],
+        "refused": [
+            *({"did": each.did, "path": each.path, "place": None, "reason": each.reason} for each in refused),
+            *({"did": None, "path": None, "place": each.place, "reason": each.reason} for each in filled.mistold),
+        ],
         "seconds": round(shown.seconds, 3),
         "bytes_read": shown.bytes_read,
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -11,6 +11,9 @@ from orchestrator.cli.session import Before, Home, Json, Limit, opened
 from orchestrator.cli.terminal import out, plain, print_fields, print_json, print_table
 from orchestrator.store.registration_rows import RegistrationFilter
 from schemas.registration import FileState, Registration, RegistrationId, RegistrationState
+
+#: Characters of a reason in a table.
+_LONGEST: Final = 80
 
 Id = Annotated[int, typer.Argument(help="The registration's number.")]
 
@@ -31,7 +34,7 @@ def list_(
         print_json(found)
         return
     rows = [
-        (each.id, each.state, each.dataset, counts(each.files), each.bytes, each.updated_at, each.reason)
+        (each.id, each.state, each.dataset, counts(each.files), each.bytes, each.updated_at, _short(each.reason))
         for each in found
     ]
     print_table(("id", "state", "dataset", "files", "bytes", "last", "reason"), rows, empty="Nothing was registered.")
@@ -58,6 +61,11 @@ def show(
     print_table(("file", "state", "bytes", "adler32", "md5", "reason"), rows, empty="No file is like that.")
     if len(files) < sum(found.files.get(each, 0) for each in state or FileState):
         out.print("... and more: --limit shows them, --state refused those that were refused")
+
+
+def _short(reason: str | None) -> str | None:
+    """As much of a reason as a table can have: `register show` has all of it."""
+    return reason if reason is None or len(reason) <= _LONGEST else f"{reason[: _LONGEST - 3]}..."
 
 
 def way_on(registration: Registration) -> str:

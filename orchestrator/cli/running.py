@@ -128,3 +128,4 @@ def listen(home: Home = None, time_: Time = None) -> None:
         out.print(
             f"{taken.stored} messages stored ({taken.quarantined} of them quarantined), {taken.duplicates} duplicates"
         )
+        leave_if_stuck(service)

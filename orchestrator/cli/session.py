@@ -20,7 +20,7 @@ from orchestrator.dispatch.rules import RulesRefused
 from orchestrator.monitor.access import TokenError
 from orchestrator.panda.port import EngineError
 from orchestrator.register.known_sums import KnownSumsAway
-from orchestrator.rucio.port import CatalogError, CatalogUnavailable, DidNotFound
+from orchestrator.rucio.port import CatalogError, CatalogUnavailable, DidNotFound, NotAdmitted
 from orchestrator.settings import ConfigurationError, load
 from orchestrator.store.port import NotAllowed, NotFound, StoreError
 from orchestrator.wiring import Muleteer, store_url
@@ -66,7 +66,7 @@ def errors_explained() -> Iterator[None]:
     """Turn what can be foreseen into a sentence and an exit code."""
     try:
         yield
-    except (ConfigurationError, RulesRefused, TokenError) as error:
+    except (ConfigurationError, RulesRefused, TokenError, NotAdmitted) as error:
         fail(Exit.REFUSED, str(error))
     except (NotFound, NotAllowed, DidNotFound) as error:
         fail(Exit.NOT_FOUND, str(error))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -10,7 +11,7 @@ from enum import StrEnum
 from typing import Any
 
 from pydantic import BaseModel
-from rich.console import Console
+from rich.console import Console, ConsoleDimensions
 from rich.table import Table
 from rich.text import Text
 
@@ -18,9 +19,20 @@ from orchestrator.clock import utc_now
 from schemas.durations import format_duration
 from schemas.views import JournalEntry
 
+#: Columns where there is no terminal and nobody says $COLUMNS, so that nothing is cut off in a file or a pipe.
+_WIDE = 240
+
 
 class _Plain(Console):
     """A console that prints texts as they are: no markup, no names of emoji, and nothing that steers the terminal."""
+
+    @property  # type: ignore[misc]  # of rich's consoles it can be set as well, and nobody does
+    def size(self) -> ConsoleDimensions:
+        """Of the terminal; elsewhere as wide as $COLUMNS says."""
+        if self.is_terminal:
+            return super().size
+        columns = os.environ.get("COLUMNS", "")
+        return ConsoleDimensions(int(columns) if columns.isdecimal() and int(columns) else _WIDE, 25)
 
     def print(self, *objects: Any, **options: Any) -> None:
         shown = (visible(each) if isinstance(each, str) else each for each in objects)
@@ -34,8 +46,8 @@ def visible(text: str) -> str:
     return "".join(sign if sign in "\n\t" or sign.isprintable() else repr(sign)[1:-1] for sign in text)
 
 
-#: What people read. Wide when it is not a terminal, so that nothing is cut off in a file or a pipe.
-out = _Plain(width=None if sys.stdout.isatty() else 240, soft_wrap=not sys.stdout.isatty(), highlight=False)
+#: What people read.
+out = _Plain(soft_wrap=not sys.stdout.isatty(), highlight=False)
 err = _Plain(stderr=True, highlight=False, soft_wrap=True)
 
 #: Colours only underline what the words say already.

@@ -5,6 +5,7 @@
 * a dispatch, an actor, a launch: `gates`, `actor`, `dispatch`, `naming`, `workflow`; what may follow: `states`
 * files on their way into the catalog: `registering`, `replanning`; what the catalog should have: `completeness`,
   `reconciling`
+* datasets that leave when their successors are proved complete: the package `transient`
 * a failed job: `failures`, `failure_groups`; a retry by policy: `retry_policy`, `retrying`, `retry_steps`
 * shrek's files as a workflow: `shrek` (with `shrek_blocks`, `shrek_datasets`, `shrek_jobs`, `shrek_options`,
   `shrek_scripts`, `shrek_values`)

@@ -166,6 +166,23 @@ class Registering(Protocol):
         """What is wrong with these ways of containers, in words; None if nothing is. They may still be templates."""
 
 
+class TransientWork(Protocol):
+    """Says what becomes of transient datasets. Doing it twice changes nothing."""
+
+    def keep(self, which: str, span: timedelta | None, *, who: str, why: str) -> Outcome:
+        """Done once what fits `scope:name`, both globs, stays: for so long from now on; None: for ever."""
+
+    def release(self, did: Did, *, who: str, why: str) -> Outcome:
+        """Done once the dataset is released, if all is proved in this moment. Nothing is done in the catalog.
+
+        Retry with what stands in the way; Wait while the catalog is away, releases are stopped, or a cap is reached;
+        GiveUp if no policy matches it.
+        """
+
+    def extend(self, did: Did, span: timedelta, *, who: str, why: str) -> Outcome:
+        """Done once the dataset stays for so long from now on, at least. GiveUp if it is not known as transient."""
+
+
 @dataclass(frozen=True, slots=True)
 class Tools:
     """What an actor may use."""
@@ -177,6 +194,7 @@ class Tools:
     stopping: Callable[[], bool]
     reality: Reality
     registering: Registering
+    transient: TransientWork
 
 
 class Actor(Protocol):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Final, NamedTuple
 
@@ -103,8 +103,8 @@ def of_files(checks: DatasetChecks, dataset: Did, files: Iterable[CheckedFile]) 
         if strange is not None:
             yield Finding("numbered", did, str(file.did), strange)
     if numbers is not None:
-        for text, near in numbers.gaps():
-            yield Finding("numbered", did, near, text)
+        # of no file: what is found is that there is none
+        yield from (Finding("numbered", did, None, text) for text in numbers.gaps())
 
 
 def _of_file(checks: DatasetChecks, file: CheckedFile, names: Pattern | None) -> Iterator[tuple[str, str]]:
@@ -146,29 +146,26 @@ class _Numbers:
             return f"its number {number} is not from {first} to {'any' if last is None else last}"
         return None
 
-    def gaps(self) -> Iterator[tuple[str, str | None]]:
-        """Each number that is missing, and the file that stands before it."""
+    def gaps(self) -> Iterator[str]:
+        """Each number that is missing, in words."""
         if not self._taken and self._numbering.last is not None:
             self._taken[()] = {}
         for key, taken in sorted(self._taken.items()):
             which = "".join(f", {name} {value}" for name, value in key)
-            for text, near in self._gaps(taken):
-                yield f"{text}{which}", near
+            yield from (f"{text}{which}" for text in self._gaps(taken))
 
-    def _gaps(self, taken: Mapping[int, Did]) -> Iterator[tuple[str, str | None]]:
+    def _gaps(self, taken: Collection[int]) -> Iterator[str]:
         first = self._numbering.first
         last = self._numbering.last if self._numbering.last is not None else max(taken, default=first)
         missing = last - first + 1 - sum(first <= number <= last for number in taken)
-        near, listed, number = None, 0, first
+        listed, number = 0, first
         while listed < min(missing, _LISTED):
-            if number in taken:
-                near = str(taken[number])
-            else:
+            if number not in taken:
                 listed += 1
-                yield f"number {number} is missing", near
+                yield f"number {number} is missing"
             number += 1
         if missing > listed:
-            yield f"{missing - listed:,} more numbers from {number} to {last} are missing", near
+            yield f"{missing - listed:,} more numbers from {number} to {last} are missing"
 
 
 # Of a collection.

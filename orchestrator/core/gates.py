@@ -32,10 +32,15 @@ class Subject(NamedTuple):
 
     @property
     def words(self) -> str:
+        if self.kind is Kind.TRANSIENT:
+            return "release of transient datasets"
         return f"{self.kind} {self.name}" if self.name else str(self.kind)
 
 
 EVERYTHING: Final = Subject(Kind.EVERYTHING)
+
+#: New releases, and the steps of those that are under way. No dispatch passes it.
+TRANSIENT: Final = Subject(Kind.TRANSIENT)
 
 #: Limits by what they are about; what is not in it has none.
 LimitsOf = Mapping[Subject, Limits]

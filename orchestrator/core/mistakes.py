@@ -36,7 +36,7 @@ _EXPECTED: Final[Mapping[str, str]] = {
 _WORDS: Final[Mapping[str, str]] = {
     "extra_forbidden": "there is no such field",
     "missing": "it is missing",
-    "too_short": "expected at least one",
+    "too_short": "expected at least {min_length}",
     "string_too_short": "expected a text that is not empty",
 }
 
@@ -53,6 +53,8 @@ def mistakes_in(error: ValidationError, model: type[BaseModel], document: Any) -
     found: dict[tuple[int | str, ...], Any] = {}
     others: list[Mistake] = []
     for problem in error.errors(include_url=False):
+        if _is_long_enough(problem):
+            continue
         kind, place = problem["type"], spelled_out(document, problem["loc"])
         if kind in _EXPECTED:
             if _wanted(problem) not in wanted.setdefault(place, []):
@@ -68,6 +70,11 @@ def mistakes_in(error: ValidationError, model: type[BaseModel], document: Any) -
         if not any(len(other) > len(place) and other[: len(place)] == place for other in places):
             yield place, _expected(words, found[place])
     yield from others
+
+
+def _is_long_enough(problem: Mapping[str, Any]) -> bool:
+    """pydantic counts only what is right in a list: of the rest it says each mistake, and that it is too short."""
+    return problem["type"] == "too_short" and bool(len(problem["input"]) >= problem["ctx"]["min_length"])
 
 
 def spelled_out(document: Any, place: Sequence[int | str]) -> tuple[int | str, ...]:
@@ -90,7 +97,9 @@ def said(problem: Mapping[str, Any]) -> str:
     kind = problem["type"]
     if kind in _EXPECTED:
         return _expected([_wanted(problem)], problem["input"])
-    return _WORDS.get(kind) or str(problem["msg"]).removeprefix("Value error, ")
+    if kind in _WORDS:
+        return _WORDS[kind].format(**problem.get("ctx", {}))
+    return str(problem["msg"]).removeprefix("Value error, ")
 
 
 def _said_at(place: Sequence[int | str], problem: Mapping[str, Any], model: type[BaseModel]) -> str:

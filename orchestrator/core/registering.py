@@ -19,6 +19,9 @@ _FIRST_OF_NAME: Final = re.compile(r"[A-Za-z0-9/]")
 _NOT_IN_NAME: Final = re.compile(r"[^A-Za-z0-9/._-]")
 _LONGEST_SCOPE, _LONGEST_NAME = 25, 250
 
+#: What a manifest may tell of a file's content.
+_SUMS: Final = ("bytes", "adler32", "md5")
+
 _URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 
@@ -104,6 +107,7 @@ def planned(
         md5=entry.md5,
         guid=entry.guid or new_guid(),
         events=entry.events,
+        told=" ".join(name for name in _SUMS if getattr(entry, name) is not None) or None,
         reason=None if reason is None else f"{reason} (told by {told.place})",
     )
 

@@ -25,7 +25,7 @@ def replanned(there: RegisteredFile, asked: RegisteredFile) -> RegisteredFile:
     if there.state is FileState.ATTACHED and (refused or not (denied or moved)):
         return there
     known: dict[str, Any] = _FORGOTTEN if denied or moved else {"state": _again(there.state)}
-    told: dict[str, Any] = {"path": asked.path, "pfn": asked.pfn, "guid": asked.guid or there.guid}
+    told: dict[str, Any] = {"path": asked.path, "pfn": asked.pfn, "guid": asked.guid or there.guid, "told": asked.told}
     if asked.events is not None:
         told["events"] = asked.events
     if refused:

@@ -16,6 +16,7 @@ from schemas.registration import FileState as F
 from schemas.registration import RegistrationState as G
 from schemas.replay import ReplayState as P
 from schemas.room import RoomState as R
+from schemas.transient import TransientState as T
 
 Table = Mapping[StrEnum, frozenset[StrEnum]]
 
@@ -102,6 +103,18 @@ REGISTRATION_FILE: Table = {
     # back to summed: the catalog has it no more
     F.ATTACHED: frozenset({F.SUMMED, F.PLANNED}),
     F.REFUSED: frozenset({F.PLANNED}),
+}
+
+TRANSIENT: Table = {
+    # released from here, too: it was proved in that moment. Gone: by other hands
+    T.HELD: frozenset({T.RELEASABLE, T.RELEASED, T.GONE}),
+    T.RELEASABLE: frozenset({T.HELD, T.RELEASED, T.GONE}),
+    # held: taken back, or no longer proved when its time came
+    T.RELEASED: frozenset({T.HELD, T.LEAVING, T.GONE}),
+    # held: called back by a person, as far as it was there still
+    T.LEAVING: frozenset({T.HELD, T.GONE}),
+    # a dataset of the same name is another one
+    T.GONE: frozenset(),
 }
 
 

@@ -18,6 +18,7 @@ from orchestrator.core.cycles import Cycle
 from orchestrator.core.mistakes import Mistake
 from orchestrator.monitor.access import Tokens
 from orchestrator.monitor.leftovers import AskMany
+from orchestrator.monitor.transient_desk import TransientDesk
 from orchestrator.store.store import Store
 from schemas.message import MessageState
 from schemas.rule import Rule
@@ -39,6 +40,8 @@ class Window:
     catalog: AskMany
     #: After how long without news a launch is stalled.
     stalled_after: timedelta
+    #: Opened with the first question.
+    desk: Callable[[], TransientDesk]
     clock: Clock
 
 

@@ -1,4 +1,4 @@
-"""What stands still: everything, a group of rules, a rule."""
+"""What stands still: everything, a group of rules, a rule, releases of transient datasets."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ class What(Because):
     """What is to stand still, or to go on."""
 
     kind: Kind
-    name: str = Field(default="", description="the group or the rule; empty for everything")
+    name: str = Field(default="", description="the group or the rule; empty for everything, and for releases")
 
     @model_validator(mode="after")
     def _has_the_name_it_needs(self) -> Self:
-        if (self.kind is Kind.EVERYTHING) == bool(self.name):
-            raise ValueError("a group or a rule needs its name, and everything has none")
+        if (self.kind in (Kind.GROUP, Kind.RULE)) != bool(self.name):
+            raise ValueError("a group or a rule needs its name; everything, and releases (transient), have none")
         return self
 
     @property

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any, Final
 
+from orchestrator.rucio.metadata import as_kept
 from orchestrator.rucio.port import Catalog, CatalogError
 from schemas.did import Did
 
@@ -16,22 +17,26 @@ _ROUGHLY: Final = timedelta(minutes=1)
 def describe(catalog: Catalog, dataset: Did, metadata: Mapping[str, Any]) -> None:
     """Set the metadata that a dataset lacks. What it has is never changed.
 
-    Raises CatalogError: it has another value, and then nothing was set.
+    Raises CatalogError: it has another value, or cannot have this one, and then nothing was set.
     """
     if not metadata:
         return
     known = catalog.metadata([dataset]).get(dataset, {})
-    if wrong := differing(metadata, known):
+    if wrong := differing(dataset, metadata, known):
         raise CatalogError(f"{dataset} is there already, {wrong}: say the same, or `muleteer catalog set-metadata`")
     for key, value in metadata.items():
         if known.get(key) is None:
             catalog.set_metadata(dataset, key, value)
 
 
-def differing(metadata: Mapping[str, Any], known: Mapping[str, Any]) -> str | None:
-    """What of the metadata is otherwise than it is known, in words; None if nothing is. What is not known is none."""
+def differing(did: Did, metadata: Mapping[str, Any], known: Mapping[str, Any]) -> str | None:
+    """What of the metadata is otherwise than it is known, in words; None if nothing is. What is not known is none.
+
+    Raises CatalogError: the dataset cannot have such a value.
+    """
+    wanted = {key: as_kept(did, key, value) for key, value in metadata.items()}
     wrong = {
-        key: value for key, value in metadata.items() if known.get(key) is not None and str(known[key]) != str(value)
+        key: value for key, value in wanted.items() if known.get(key) is not None and str(known[key]) != str(value)
     }
     return "; ".join(f"with {key} {known[key]}, and not {value}" for key, value in wrong.items()) or None
 

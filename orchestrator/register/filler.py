@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Final
 from uuid import uuid4
 
@@ -19,13 +18,22 @@ from orchestrator.clock import Clock, utc_now
 from orchestrator.core.registering import Mistold
 from orchestrator.register import containers
 from orchestrator.register.attaching import Attaching, as_known
-from orchestrator.register.comparing import Differences, compared, counted, some
+from orchestrator.register.comparing import Differences, compared, counted
 from orchestrator.register.describing import describe, lifetime_kept
+from orchestrator.register.lists import Lists, ReadList, called_since
 from orchestrator.register.noting import Noting, Summing, Tell
 from orchestrator.register.reading import Stopped
-from orchestrator.rucio.port import Catalog, CatalogError, CatalogUnavailable, DatasetClosed, DatasetState, DidExists
+from orchestrator.rucio.port import (
+    Catalog,
+    CatalogError,
+    CatalogUnavailable,
+    DatasetClosed,
+    DatasetState,
+    DidExists,
+    NotAdmitted,
+)
 from orchestrator.store.port import NotAllowed
-from orchestrator.store.registration_calls import Begun
+from orchestrator.store.registration_calls import Begun, Caller
 from orchestrator.store.registration_rows import Listing, Wanted
 from orchestrator.store.registrations import Registrations
 from schemas.did import Did
@@ -45,6 +53,10 @@ class Filled:
     stopped: bool = False
     #: Trying again cannot help until somebody mends something: it is not about single files.
     hopeless: bool = False
+    #: What was on its list, and was no file that can be registered.
+    mistold: Sequence[Mistold] = ()
+    #: Who else brings files into the dataset, if somebody does.
+    other: Caller | None = None
 
 
 class _Incomplete(Exception):
@@ -75,11 +87,13 @@ class Filler:
         self._catalog = catalog
         self._clock = clock
         self._at_once = at_once
-        self._new_guid = new_guid
         self._stopping = stopping
         self._tell = tell
         self._noting = Noting(record, summing, clock=clock, at_once=at_once, stop_if_told=self._stop_if_told, tell=tell)
         self._attaching = Attaching(record, catalog, self._stop_if_told)
+        self._lists = Lists(
+            record, clock=clock, at_once=at_once, new_guid=new_guid, stop_if_told=self._stop_if_told, tell=tell
+        )
 
     def fill(
         self, wanted: Wanted, files: Iterable[RegisteredFile | Mistold], *, who: str, why: str | None = None
@@ -91,32 +105,41 @@ class Filler:
         fails too if files that were asked for before are not on this list, unless it replaces that one.
 
         Raises:
-            CatalogUnavailable, KnownSumsAway, StoreUnavailable: what was done stands; call it again later.
+            CatalogUnavailable, KnownSumsAway, StoreUnavailable: what was done stands; call it again later. After
+                NotAdmitted the registration has failed, for it waits for somebody to mend the settings.
             NotAllowed: as `Registrations.begin`.
         """
         begun = self._record.begin(wanted, who=who, why=why, now=self._clock())
-        return self._through(begun.registration, lambda: self._plan(begun, files), wanted.listing)
+        return self._through(begun, lambda: self._lists.write_down(begun, files))
 
     def resume(self, id_: RegistrationId, *, who: str, why: str | None = None) -> Filled:
         """Go on with a registration that was asked for before. Raises as `fill` does; NotFound, NotAllowed."""
         resumed = self._record.resume(id_, who=who, why=why, now=self._clock())
-        return self._through(resumed, lambda: (), Listing.WHOLE)
+        return self._through(Begun(resumed, Listing.WHOLE), ReadList)
 
-    def _through(self, registration: Registration, plan: Callable[[], Sequence[str]], listing: Listing) -> Filled:
+    def _through(self, begun: Begun, plan: Callable[[], ReadList]) -> Filled:
+        registration, list_ = begun.registration, ReadList()
         id_ = registration.id
         try:
-            done = self._bring(registration, plan(), closes=registration.closes and listing is not Listing.MORE)
+            list_ = plan()
+            closes = registration.closes and begun.listing is not Listing.MORE
+            done = self._bring(registration, list_.wrong, closes=closes)
             return Filled(self._record.finish(id_, done, who=_WHO, now=self._clock()))
         except Stopped:
             return Filled(self._record.get(id_), stopped=True)
         except NotAllowed as error:  # somebody else has planned more files meanwhile
             log.info("registration.goes_on", registration=id_, reason=str(error))
-            return Filled(self._record.get(id_))
+            found = self._record.get(id_)
+            return Filled(found, mistold=list_.mistold, other=called_since(found, begun) or begun.at_work)
+        except NotAdmitted as error:  # somebody has to mend the settings first
+            self._record.fail(id_, str(error), who=_WHO, now=self._clock())
+            raise
         except CatalogUnavailable:
             raise
         except (CatalogError, _Incomplete) as error:
             failed = self._record.fail(id_, str(error), who=_WHO, now=self._clock())
-            return Filled(failed, hopeless=isinstance(error, CatalogError))
+            hopeless = isinstance(error, CatalogError)
+            return Filled(failed, hopeless=hopeless, mistold=list_.mistold, other=called_since(failed, begun))
 
     def _bring(self, registration: Registration, wrong: Sequence[str], *, closes: bool) -> str:
         """The whole of it, in order. Returns in words what was done.
@@ -152,30 +175,6 @@ class Filler:
         remark = lifetime_kept(self._catalog, dataset, registration.lifetime)
         return self._summary(registration, f"{dataset} {'closed' if closes else 'filled'}") + remark
 
-    # The list.
-
-    def _plan(self, begun: Begun, files: Iterable[RegisteredFile | Mistold]) -> Sequence[str]:
-        """Write the list down. Returns what is wrong with it: what was no file, and what is wanted and not on it."""
-        mistold: list[Mistold] = []
-        remaining, planned = iter(files), 0
-        while batch := list(islice(remaining, self._at_once)):
-            self._stop_if_told()
-            mistold += [each for each in batch if isinstance(each, Mistold) and not each.harmless]
-            known = [each for each in batch if isinstance(each, RegisteredFile)]
-            self._record.plan(begun.registration, known, self._new_guid)
-            planned += len(known)
-            self._tell("listed", planned, planned)
-        wanting = self._record.listed(begun, whole=not mistold, who=_WHO, now=self._clock())
-        wrong = []
-        if mistold:
-            wrong.append(f"of the list {len(mistold)} could not be read: {some([str(each) for each in mistold])}")
-        if wanting.count:
-            wrong.append(
-                f"{counted(wanting.count)} wanted still from an earlier list, and not on this one: "
-                f"{some(wanting.some, wanting.count)}; name those too, or say --only-these if this list replaces it"
-            )
-        return wrong
-
     # The dataset.
 
     def _make(self, dataset: Did, registration: Registration) -> DatasetState:
@@ -205,8 +204,8 @@ class Filler:
         found = self._take_as_closed(registration, dataset)
         if found:
             raise DatasetClosed(
-                f"{dataset} is closed, and holds other files than were asked for: {found}. Register under another "
-                "name, or have it opened again or erased, and call this again"
+                f"{dataset} is closed, and holds other files than were asked for: {found}. {_way_out(found)}egister "
+                "under another name, or have it opened again or erased, and call this again"
             )
         return found
 
@@ -286,6 +285,13 @@ class Filler:
     def _stop_if_told(self) -> None:
         if self._stopping():
             raise Stopped
+
+
+def _way_out(found: Differences) -> str:
+    """What else to do about a closed dataset, and the beginning of what is always said."""
+    if not found.missing or found.foreign or found.differing:
+        return "R"
+    return "If what is not in it is not wanted any more, fill it with the others and --only-these; else r"
 
 
 def _ways(registration: Registration, dataset: Did) -> Sequence[Sequence[Did]]:

@@ -3,68 +3,56 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass
-from enum import StrEnum
 from itertools import islice
-from pathlib import Path
 
-from orchestrator.core.registering import Mistold, size_mistake
+from orchestrator.core.registering import Mistold
 from orchestrator.core.replanning import replanned
-from orchestrator.register.attaching import by_halves
-from orchestrator.register.comparing import did_of, difference
+from orchestrator.register.comparing import did_of
 from orchestrator.register.containers import way_down
 from orchestrator.register.describing import differing
-from orchestrator.register.noting import Summing
-from orchestrator.register.reading import NotRead
-from orchestrator.rucio.port import Catalog, CatalogError, DatasetState, DidNotFound, FileEntry
+from orchestrator.register.summing import Summing
+from orchestrator.register.verdicts import Foreseen, Verdicts, What
+from orchestrator.rucio.port import (
+    Catalog,
+    CatalogError,
+    DatasetState,
+    DidExists,
+    DidNotFound,
+    FileEntry,
+    InvalidDid,
+    ScopeNotFound,
+)
 from orchestrator.store.registration_rows import Listing, RegistrationFilter, Wanted
 from orchestrator.store.registrations import Registrations
 from schemas.did import Did
 from schemas.registration import FileState, RegisteredFile, RegistrationState
 
 
-class What(StrEnum):
-    """What would become of a DID."""
-
-    CREATE = "create"
-    #: A dataset that is there and open.
-    FILL = "fill"
-    REGISTER = "register"
-    #: The catalog has the file, and it is not in the dataset.
-    ATTACH = "attach"
-    #: Nothing: it is as it should be.
-    KEEP = "keep"
-    REFUSE = "refuse"
-    #: It is in the dataset, nobody asked for it, and the dataset would not be closed for it.
-    FOREIGN = "foreign"
-
-
-@dataclass(frozen=True, slots=True)
-class Foreseen:
-    """What would become of one DID, or of one line of a list that is none."""
-
-    did: str
-    what: What
-    reason: str | None = None
-
-
 @dataclass(frozen=True, slots=True)
 class Foresight:
-    """Looks into the catalog, our record and at the disk. Reads no file but those that the catalog has already."""
+    """Looks into the catalog, our record and at the disk.
+
+    Reads only files that the catalog has already: what a sum that somebody told is worth, only reading shows.
+    """
 
     record: Registrations
     catalog: Catalog
     summing: Summing
     at_once: int = 1000
-    #: Smaller files are refused.
-    min_bytes: int = 1
+    #: Read every file that the real call would read, and compare it with what was told.
+    reads: bool = False
 
     def foresee(self, wanted: Wanted, files: Iterable[RegisteredFile | Mistold]) -> Iterator[Foreseen]:
-        """Containers first, then the dataset, then the files in their order. Raises CatalogError.
+        """Containers first, then the dataset, then the files in their order.
 
-        What only trying can show is not foreseen: whether the account may do it, and whether the files lie where the
-        RSE keeps files.
+        What only trying can show is not foreseen: whether the account may make the dataset and close it, and what is
+        in a file that is not read.
+
+        Raises:
+            CatalogError: it is about all of the files, as NotPermitted and RseNotFound are.
+            KnownSumsAway: what is known cannot be asked for now.
+            Stopped: reading was stopped.
         """
         content: Mapping[Did, FileEntry] = {}
         closed = False
@@ -84,14 +72,14 @@ class Foresight:
         """The dataset, refused if it is there with other metadata."""
         if dataset.what is not What.FILL or wanted.dataset is None:
             return dataset
-        wrong = differing(wanted.metadata, self.catalog.metadata([wanted.dataset]).get(wanted.dataset, {}))
+        known = self.catalog.metadata([wanted.dataset]).get(wanted.dataset, {})
+        wrong = differing(wanted.dataset, wanted.metadata, known)
         return dataset if wrong is None else Foreseen(dataset.did, What.REFUSE, f"it is there, {wrong}")
 
     def _foreign(self, wanted: Wanted, dids: Sequence[str]) -> Iterator[Foreseen]:
         """Those that no list of a registration that is not done has asked for either."""
-        same = RegistrationFilter(dataset=wanted.dataset, rse=wanted.rse)
-        going_on = any(each.state is not RegistrationState.DONE for each in self.record.list(same, limit=1))
-        known = self.record.known(wanted, dids) if going_on and wanted.listing is not Listing.ANEW else {}
+        looks = wanted.listing is not Listing.ANEW and self._goes_on(wanted)
+        known = self.record.known(wanted, dids) if looks else {}
         for did in dids:
             if did not in known:
                 yield Foreseen(did, What.FOREIGN, "it is in the dataset, and nobody asked for it")
@@ -104,63 +92,57 @@ class Foresight:
         for did in dids:
             try:
                 self.catalog.children(did)
-            except DidNotFound:
-                yield Foreseen(str(did), What.CREATE)
+            except DidNotFound as error:
+                yield self._new(did, error)
             else:
                 yield Foreseen(str(did), What.KEEP)
 
     def _dataset(self, did: Did) -> tuple[Foreseen, Mapping[Did, FileEntry]]:
         try:
             state = self.catalog.dataset(did).state
-        except DidNotFound:
-            return Foreseen(str(did), What.CREATE), {}
+        except DidNotFound as error:
+            return self._new(did, error), {}
         content = {entry.did: entry for entry in self.catalog.files(did)}
         if state is DatasetState.OPEN:
             return Foreseen(str(did), What.FILL, f"it is there, with {len(content)} files"), content
         return Foreseen(str(did), What.KEEP, f"it is closed, with {len(content)} files: nothing can be added"), content
 
+    def _new(self, did: Did, missing: DidNotFound) -> Foreseen:
+        """A dataset or a container that is to be made. `missing` is what was said of it, if something else is there."""
+        try:
+            self.catalog.demand_name(did)
+        except DidExists:
+            return Foreseen(str(did), What.REFUSE, str(missing))
+        except (InvalidDid, ScopeNotFound) as error:
+            return Foreseen(str(did), What.REFUSE, str(error))
+        return Foreseen(str(did), What.CREATE)
+
     def _batch(
         self, wanted: Wanted, batch: Sequence[RegisteredFile | Mistold], content: Mapping[Did, FileEntry]
     ) -> Iterator[Foreseen]:
         asked = [each for each in batch if isinstance(each, RegisteredFile)]
-        there = self.record.known(wanted, [file.did for file in asked])
+        if asked:
+            self.catalog.demand_rse(wanted.rse)  # before hours are spent on sums
+        there = self._known(wanted, [file.did for file in asked])
         files = [replanned(there[file.did], file) if file.did in there else file for file in asked]
-        verdicts = self._verdicts(files, content)
+        verdicts = Verdicts(self.catalog, self.summing, self.reads).on(files, content, wanted.rse)
         for each in batch:
             if isinstance(each, RegisteredFile):
                 yield verdicts[each.did]
             elif not each.harmless:
                 yield Foreseen(each.place, What.REFUSE, each.reason)
 
-    def _verdicts(self, files: Sequence[RegisteredFile], content: Mapping[Did, FileEntry]) -> Mapping[str, Foreseen]:
-        found = {file.did: self._at_first_sight(file) for file in files}
-        likely = [file for file in files if found[file.did].what is not What.REFUSE]
-        registered: dict[Did, FileEntry] = {}
-        if likely:
-            by_halves(
-                likely,
-                lambda some: registered.update(self.catalog.registered([did_of(file) for file in some])),
-                lambda file, why: found.update({file.did: Foreseen(file.did, What.REFUSE, why)}),
-            )
-        again = [file for file in likely if did_of(file) in registered]
-        with closing(self.summing(again)) as results:
-            for file, sums in results:
-                if isinstance(sums, NotRead):
-                    why: str | None = str(sums)
-                else:
-                    why = difference(file.model_copy(update=sums.model_dump()), registered[did_of(file)])
-                as_well = What.KEEP if did_of(file) in content else What.ATTACH
-                found[file.did] = Foreseen(file.did, as_well if why is None else What.REFUSE, why)
-        return found
+    def _known(self, wanted: Wanted, dids: Sequence[str]) -> Mapping[str, RegisteredFile]:
+        """What our record knows of files. After a registration that is done they are looked at again."""
+        known = self.record.known(wanted, dids)
+        if not known or self._goes_on(wanted):
+            return known
+        return {did: file.model_copy(update={"state": FileState.SUMMED}) for did, file in known.items()}
 
-    def _at_first_sight(self, file: RegisteredFile) -> Foreseen:
-        if file.state is FileState.REFUSED:
-            return Foreseen(file.did, What.REFUSE, file.reason)
-        if file.path is not None and not Path(file.path).exists():
-            return Foreseen(file.did, What.REFUSE, f"{file.path} is not there")
-        size = file.bytes if file.path is None else Path(file.path).stat().st_size
-        mistake = None if size is None else size_mistake(size, self.min_bytes)
-        return Foreseen(file.did, What.REGISTER if mistake is None else What.REFUSE, mistake)
+    def _goes_on(self, wanted: Wanted) -> bool:
+        """Whether there is a registration of the dataset that is not done."""
+        same = RegistrationFilter(dataset=wanted.dataset, rse=wanted.rse)
+        return any(each.state is not RegistrationState.DONE for each in self.record.list(same, limit=1))
 
 
 def _unless_closed(seen: Foreseen) -> Foreseen:

@@ -2,7 +2,8 @@
 
 A file has one thread, which reads a block and gives it to one sum after the other while the block is in the cache.
 Measured against a second thread for each file that took over one of the sums: that is a tenth slower as soon as every
-core has a file of its own, and a tenth quicker only for a file that is alone.
+core has a file of its own, and a tenth quicker only for a file that is alone. The Adler-32 of isal takes a third of the
+time of that of zlib, and lets other threads go on as well.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import hashlib
 import os
 import stat
 import threading
-import zlib
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from io import FileIO
@@ -20,6 +20,8 @@ from itertools import islice
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Final, TypeVar
+
+from isal.isal_zlib import adler32 as adler32_of
 
 from schemas.registration import Sums
 
@@ -127,7 +129,7 @@ class Reader:
                 raise Stopped
             part = block[:count]
             md5.update(part)
-            adler32 = zlib.adler32(part, adler32)
+            adler32 = adler32_of(part, adler32)
             size += count
             self._progress(count)
         return size, f"{adler32:08x}", md5.hexdigest()

@@ -84,6 +84,7 @@ def outcome_of(filled: Filled) -> Outcome:
         case RegistrationState.DONE:
             return Done(said)
         case RegistrationState.OPEN:
-            return Wait(f"{name}: somebody else brings more files into {filled.registration.dataset}", _PATIENCE)
+            other = f" ({filled.other})" if filled.other is not None else ""
+            return Wait(f"{name}: somebody else{other} brings more files into {filled.registration.dataset}", _PATIENCE)
         case RegistrationState.FAILED:
             return (GiveUp if filled.hopeless else Retry)(f"{name}: {said}")

@@ -46,22 +46,45 @@ class Summing:
         """The sums of one file.
 
         What was found when it was read before is taken, unless it has changed since; otherwise the file is read, unless
-        both sums are known. A file that we do not see is taken as it was told.
+        both sums are known, and compared with what is known. A file that we do not see is taken as it was told.
 
         Raises:
             NotRead: it cannot be read, is too small, or is not as somebody told.
             KnownSumsAway: what is known cannot be asked for now.
             Stopped: the reader was stopped.
         """
+        known = self.unread(file)
+        if known is not None:
+            return known
+        assert file.path is not None
+        sums = self._reader.sums(file.path)
+        _compare(file.path, self._claims(file), {"bytes": sums.bytes, "adler32": sums.adler32, "md5": sums.md5})
+        return sums
+
+    def unread(self, file: RegisteredFile) -> Sums | None:
+        """The sums of one file as they are known without reading it; None if it has to be read.
+
+        Raises:
+            NotRead: it is no file that can be read, is too small, or has another size than somebody told.
+            KnownSumsAway: what is known cannot be asked for now.
+        """
         if file.path is None:
             return self._as_told(file)
         status = self._reader.status(file.path)
         self._demand_size(file.path, status.st_size)
-        if file.modified_ns is None:
-            return self._first(file, file.path, status)
-        if (file.modified_ns, file.bytes) == (status.st_mtime_ns, status.st_size) and file.adler32 is not None:
-            return Sums(bytes=status.st_size, adler32=file.adler32, md5=file.md5, modified_ns=file.modified_ns)
-        return self._reader.sums(file.path)
+        if file.modified_ns is not None:
+            same = (file.modified_ns, file.bytes) == (status.st_mtime_ns, status.st_size) and file.adler32 is not None
+            return _noted(file) if same else None
+        claims = self._claims(file)
+        _compare(file.path, claims, {"bytes": status.st_size})
+        if not {"adler32", "md5"} <= claims.keys() or self._verify:
+            return None
+        return Sums(
+            bytes=status.st_size,
+            adler32=str(claims["adler32"][0]),
+            md5=str(claims["md5"][0]),
+            modified_ns=status.st_mtime_ns,
+        )
 
     def all(self, files: Iterable[RegisteredFile]) -> Generator[tuple[RegisteredFile, Sums | NotRead], None, None]:
         """The same for many files, several at the same time, in the order in which they are done.
@@ -72,20 +95,6 @@ class Summing:
             Stopped: the reader was stopped.
         """
         return in_parallel(self, files, self._threads, passing=NotRead, stop=self._reader.stop)
-
-    def _first(self, file: RegisteredFile, path: str, status: os.stat_result) -> Sums:
-        claims = self._claims(file)
-        _compare(path, claims, {"bytes": status.st_size})
-        if {"adler32", "md5"} <= claims.keys() and not self._verify:
-            return Sums(
-                bytes=status.st_size,
-                adler32=str(claims["adler32"][0]),
-                md5=str(claims["md5"][0]),
-                modified_ns=status.st_mtime_ns,
-            )
-        sums = self._reader.sums(path)
-        _compare(path, claims, {"bytes": sums.bytes, "adler32": sums.adler32, "md5": sums.md5})
-        return sums
 
     def _as_told(self, file: RegisteredFile) -> Sums:
         claims = {field: value for field, (value, _) in self._claims(file).items()}
@@ -104,7 +113,9 @@ class Summing:
 
     def _claims(self, file: RegisteredFile) -> _Claims:
         """What is known of a file before it is read."""
-        told = {field: (value, "its manifest") for field in _FIELDS if (value := getattr(file, field)) is not None}
+        # what was found when it was read is no claim: it may have changed since
+        fields = _FIELDS if file.modified_ns is None else (file.told or "").split()
+        told = {field: (value, "its manifest") for field in fields if (value := getattr(file, field)) is not None}
         try:
             known = None if self._known is None else self._known.find(file)
         except KnownSumsAway:
@@ -116,6 +127,10 @@ class Summing:
         _compare(file.pfn, told, {field: getattr(known, field) for field in _FIELDS}, self._known.source)
         source = self._known.source
         return {field: (value, source) for field in _FIELDS if (value := getattr(known, field)) is not None} | told
+
+
+def _noted(file: RegisteredFile) -> Sums:
+    return Sums.model_validate(file, from_attributes=True)
 
 
 def _compare(name: str, claims: _Claims, found: dict[str, int | str | None], by: str = "the file") -> None:

@@ -9,6 +9,9 @@
   ask), `calling_off` (what they shall not ask) and `job_reports` (what jobs tell)
 * brought into the catalog: `registrations` with `registration_rows`, `registration_calls` (whose list counts) and
   `registration_planning`
+* released when nobody needs them any more: `transients`, in its parts `transient_seeing`, `transient_releasing`,
+  `transient_leaving`, `transient_recalling`, `transient_copies`, `transient_reporting`, `transient_telling`, with
+  `transient_rows`; `transient_policies`, `transient_keeps`, and `transient_readers` (what work of ours needs datasets)
 * changed by people: `rules` and `rule_history`, `by_hand`, `dispatching_by_hand`, `forcing`
 * looked at and done again: `journal`, `history`, `replays`, `replay_batch`, `replaying`, `rejoining`, `foreseeing`
 

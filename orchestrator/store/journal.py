@@ -12,7 +12,17 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Table, insert, select, update
 
-from orchestrator.core.states import COMMAND, DISPATCH, LAUNCH, MESSAGE, REGISTRATION, REPLAY, ROOM, may_follow
+from orchestrator.core.states import (
+    COMMAND,
+    DISPATCH,
+    LAUNCH,
+    MESSAGE,
+    REGISTRATION,
+    REPLAY,
+    ROOM,
+    TRANSIENT,
+    may_follow,
+)
 from orchestrator.core.states import Table as Transitions
 from orchestrator.store.engine import Database
 from orchestrator.store.tables import (
@@ -24,6 +34,7 @@ from orchestrator.store.tables import (
     registrations,
     replays,
     rooms,
+    transients,
 )
 from schemas.message import MessageState
 from schemas.views import JournalEntry
@@ -36,6 +47,7 @@ _SUBJECTS: Final[dict[str, tuple[str, Transitions]]] = {
     replays.name: ("replay", REPLAY),
     rooms.name: ("room", ROOM),
     registrations.name: ("registration", REGISTRATION),
+    transients.name: ("transient", TRANSIENT),
 }
 
 #: How many ids go into one statement: SQLite may take no more than 32,766 parameters, PostgreSQL 65,535.

@@ -35,6 +35,7 @@ from orchestrator.store.restraints import write_products
 from orchestrator.store.signals import DISPATCHES
 from orchestrator.store.suspensions import note_end_of_launch, tell
 from orchestrator.store.tables import Row, journal, launches
+from orchestrator.store.transient_readers import write_readings
 from schemas.did import Did
 from schemas.dispatch import DispatchId
 from schemas.launch import (
@@ -141,6 +142,7 @@ class Launches:
                 record(connection, "launch", [id_], None, LaunchState.PREPARED, who=who, why=intent.name, at=now)
                 outputs = [Did.parse(output) for output in intent.outputs]
                 write_products(connection, id_, outputs, intent.rule, intent.source)
+                write_readings(connection, id_, intent.inputs.values())
                 write_package(connection, id_, files)
         except IntegrityError:
             return self._the_other(intent)

@@ -21,3 +21,11 @@ class NotFound(StoreError):
 
 class NotAllowed(StoreError):
     """The row's state does not allow it, or somebody else was first."""
+
+
+class Overtaken(NotAllowed):
+    """Things are not any more as they were looked at, or somebody else works on it."""
+
+
+class Stopped(NotAllowed):
+    """A person, or a circuit breaker, has stopped it."""

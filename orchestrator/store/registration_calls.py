@@ -25,6 +25,17 @@ _UNATTACHED: Final = tuple(state for state in REGISTRATION_FILE if state is not 
 
 
 @dataclass(frozen=True, slots=True)
+class Caller:
+    """Somebody who called a registration."""
+
+    who: str
+    at: datetime
+
+    def __str__(self) -> str:
+        return f"{self.who} at {self.at:%Y-%m-%d %H:%M:%S} UTC"
+
+
+@dataclass(frozen=True, slots=True)
 class Begun:
     """A registration that was begun, and what its list counts for."""
 
@@ -33,6 +44,8 @@ class Begun:
     listing: Listing
     #: It was there, and the list before this one was not read to its end: it named more than is known of it.
     was_unread: bool = False
+    #: Who called it before, and has not ended it: he is at work still, or was killed.
+    at_work: Caller | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +120,13 @@ def listing_of(before: Row | None, wanted: Wanted, who: str, why: str | None) ->
     same = (before["who"], before["why"]) == (who, without_nul(why))
     listing = Listing.WHOLE if wanted.listing is Listing.REPEATED and not same else wanted.listing
     return listing, not before["listed"]
+
+
+def at_work(before: Row | None) -> Caller | None:
+    """Who called a registration last that is open."""
+    if before is None or before["state"] != RegistrationState.OPEN:
+        return None
+    return Caller(before["who"], before["updated_at"])
 
 
 def let_go(connection: Connection, begun: Begun) -> int:

@@ -17,6 +17,7 @@ from orchestrator.store.port import NotAllowed, NotFound
 from orchestrator.store.registration_calls import (
     Begun,
     Wanting,
+    at_work,
     changes_of,
     insert_new,
     is_listed,
@@ -80,7 +81,7 @@ class Registrations:
                         reopen(connection, before, who, why, now, changes_of(before, wanted))
             except IntegrityError:  # another began it at the same moment: it is there now
                 continue
-            return Begun(self.get(RegistrationId(id_)), *listing_of(before, wanted, who, why))
+            return Begun(self.get(RegistrationId(id_)), *listing_of(before, wanted, who, why), at_work(before))
 
     def resume(self, id_: RegistrationId, *, who: str, why: str | None, now: datetime) -> Registration:
         """Go on with a registration as it was asked for. What was refused is planned again, but for what is barred.

@@ -31,6 +31,10 @@ from orchestrator.store.run_flags import RunFlags
 from orchestrator.store.signals import Bells
 from orchestrator.store.suspensions import Suspensions
 from orchestrator.store.tables import dispatches, identity, launches, messages
+from orchestrator.store.transient_keeps import TransientKeeps
+from orchestrator.store.transient_policies import TransientPolicies
+from orchestrator.store.transient_readers import TransientReaders
+from orchestrator.store.transients import Transients
 from schemas.views import Counts
 
 
@@ -70,6 +74,14 @@ class Store:
     reconciliations: Reconciliations
     #: What dispatches require of the catalog before they are started.
     requirements: Requirements
+    #: Intermediate datasets that leave when they are needed no more.
+    transients: Transients
+    #: Which datasets are such.
+    transient_policies: TransientPolicies
+    #: What must stay, whatever a policy says.
+    transient_keeps: TransientKeeps
+    #: What of our own work hangs on datasets.
+    transient_readers: TransientReaders
 
     @classmethod
     def open(cls, url: str, sieve: Sieve | None = None) -> Self:
@@ -111,6 +123,10 @@ class Store:
             Registrations(database),
             Reconciliations(database),
             Requirements(database),
+            Transients(database),
+            TransientPolicies(database),
+            TransientKeeps(database),
+            TransientReaders(database),
         )
 
     @property

@@ -74,6 +74,15 @@ class Suspensions:
             return Suspension.model_validate(dict(ended))
 
 
+def what_stops_transients(connection: Connection) -> Suspension | None:
+    """Why no transient dataset is released and none is worked on; None if nothing is in the way."""
+    stops = suspensions.c.kind.in_((Kind.TRANSIENT, Kind.EVERYTHING))
+    found = (
+        connection.execute(select(suspensions).where(stops).order_by(suspensions.c.kind).limit(1)).mappings().first()
+    )
+    return None if found is None else Suspension.model_validate(dict(found))
+
+
 def _demand(connection: Connection, subject: Subject) -> None:
     """Raises NotFound for a name that nothing has: a slip of the pen must not look like a rule that stands still."""
     if subject.kind is Kind.RULE:

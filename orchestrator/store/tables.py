@@ -408,6 +408,16 @@ products = Table(
     Index("ix_products_did", "scope", "name"),
 )
 
+#: The datasets that launches read.
+readings = Table(
+    "readings",
+    metadata,
+    Column("launch_id", _Id, ForeignKey("launches.id"), primary_key=True),
+    Column("scope", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    Index("ix_readings_did", "scope", "name"),
+)
+
 #: Waiting rooms: one for each key of a rule that joins datasets.
 rooms = Table(
     "rooms",
@@ -525,6 +535,8 @@ registration_files = Table(
     Column("md5", String(32)),
     Column("guid", String(36)),
     Column("events", BigInteger),
+    # of bytes, adler32 and md5 those that its manifest told
+    Column("told", String(24)),
     Column("modified_ns", BigInteger),
     Column("reason", Text),
     # the call of the registration that asked for it last
@@ -533,6 +545,103 @@ registration_files = Table(
     Column("barred", Boolean, nullable=False),
     # the state first, so that no planner takes this one to find a file by its name
     Index("ix_registration_files_state", "state", "registration_id", "did"),
+)
+
+#: Policies about transient datasets: every version ever applied.
+transient_policies = Table(
+    "transient_policies",
+    metadata,
+    Column("id", _Id, primary_key=True, autoincrement=True),
+    Column("name", String(100), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("document", Text, nullable=False),
+    Column("author", Text, nullable=False),
+    Column("reason", Text),
+    Column("at", Moment, nullable=False),
+    Column("ended_at", Moment),
+    # it may match so many datasets
+    Column("confirmed", BigInteger),
+    UniqueConstraint("name", "version"),
+    _partial("uq_transient_policies_in_force", "name", where="ended_at IS NULL", unique=True),
+)
+
+#: What must stay because a person or a rule said so.
+transient_keeps = Table(
+    "transient_keeps",
+    metadata,
+    Column("id", _Id, primary_key=True, autoincrement=True),
+    # scope:name, both globs
+    Column("which", Text, nullable=False),
+    Column("who", Text, nullable=False),
+    Column("why", Text, nullable=False),
+    Column("at", Moment, nullable=False),
+    Column("until", Moment),
+    Column("lifted_at", Moment),
+    Column("lifted_by", Text),
+)
+
+#: Transient datasets: one row for each life of a dataset that a policy has matched.
+transients = Table(
+    "transients",
+    metadata,
+    Column("id", _Id, primary_key=True, autoincrement=True),
+    Column("scope", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    # when the catalog made it: names are used again
+    Column("born_at", Moment, nullable=False),
+    Column("policy", String(100), nullable=False),
+    Column("policy_version", Integer, nullable=False),
+    # the detector's run
+    Column("run", BigInteger),
+    Column("state", String(16), nullable=False),
+    Column("reason", Text),
+    # as JSON: pairs of check and text
+    Column("refusals", Text, nullable=False),
+    Column("files", BigInteger, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    # its DID
+    Column("successor", Text),
+    Column("due_at", Moment),
+    Column("extended_until", Moment),
+    # what was proved when it was released, and of that the bytes that leave, by RSE; both as JSON
+    Column("release", Text),
+    Column("frees", Text),
+    # NULL again if the release is taken back before anything was done
+    Column("released_at", Moment),
+    Column("released_by", Text),
+    Column("leaves_at", Moment),
+    Column("leaving_at", Moment),
+    Column("gone_at", Moment),
+    Column("freed_bytes", BigInteger, nullable=False),
+    Column("freed_files", BigInteger, nullable=False),
+    Column("seen_at", Moment, nullable=False),
+    Column("updated_at", Moment, nullable=False),
+    # who works on it, and when it is looked at next
+    Column("owner", Text),
+    Column("lease_until", Moment),
+    Column("not_before", Moment),
+    UniqueConstraint("scope", "name", "born_at"),
+    Index("ix_transients_state", "state", "id"),
+    Index("ix_transients_successor", "successor"),
+    _partial("ix_transients_released", "released_at", where="released_at IS NOT NULL"),
+    _partial("ix_transients_gone", "gone_at", where="gone_at IS NOT NULL"),
+)
+
+#: The copies that leave with a dataset, written down before the catalog is asked for the first of them.
+transient_copies = Table(
+    "transient_copies",
+    metadata,
+    Column("transient_id", _Id, ForeignKey("transients.id"), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    # the file's
+    Column("scope", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("rse", Text, nullable=False),
+    Column("pfn", Text, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    # `gone`, or why it stays; NULL while that is open
+    Column("fate", Text),
+    Index("ix_transient_copies_did", "scope", "name"),
 )
 
 journal = Table(

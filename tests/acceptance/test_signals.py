@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import re
 import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -81,3 +84,18 @@ def test_a_listener_that_is_stopped_in_mid_stream_leaves_every_frame_in_one_plac
     before = process.output.read_text()
     assert re.match(rf"{first} messages stored", before)
     assert told == f"{6_000 - first} messages stored (0 of them quarantined), 0 duplicates\n"
+
+
+@pytest.mark.parametrize("after", [0.1, 0.25, 0.4])
+def test_ctrl_c_while_a_command_starts_shows_no_traceback(tmp_path: Path, after: float) -> None:
+    """Also before it has come to its work: most of its first second goes by with imports."""
+    words = [str(Path(sys.executable).with_name("muleteer")), "register", "list", "--home", str(tmp_path)]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    time.sleep(after)
+    process.send_signal(signal.SIGINT)
+
+    said = process.communicate(timeout=20)
+
+    assert "Traceback" not in said[1]
+    # the interpreter itself may not have come to anything yet
+    assert process.returncode in (130, -signal.SIGINT)

@@ -24,6 +24,7 @@ from tests.bench import (
     reconciling,
     registering,
     summing,
+    surveying,
 )
 from tests.bench.bench import Bench
 from tests.bench.figures import Figure, Skipped, print_figures
@@ -42,6 +43,7 @@ BENCHMARKS: Mapping[str, Callable[[Bench], Iterator[Figure]]] = {
     "reconciling": reconciling.measure,
     "registering": registering.measure,
     "summing": summing.measure,
+    "surveying": surveying.measure,
 }
 
 

@@ -53,7 +53,7 @@ def measure(bench: Bench) -> Iterator[Figure]:
     home = bench.new_directory()
     with PandaServer() as panda:
         fill(panda, workflows)
-        site = new_home(home, panda) / "sites" / "bench.yaml"
+        site = new_home(home, panda) / "sites" / "standin.yaml"
         site.write_text(f"{site.read_text()}poll: {seconds / 2:.0f}s\n")  # 30 s, as it comes
         changes = threading.Thread(target=_change, args=(panda, home, seconds), daemon=True)
         changes.start()

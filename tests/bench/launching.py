@@ -28,30 +28,8 @@ from schemas.launch import LaunchState
 from schemas.rule import Action, Rule
 from tests.bench.bench import Bench, apart
 from tests.bench.figures import Figure
-from tests.services.panda import PandaServer, client, make_token
-
-WORKFLOW = """
-name: calo
-launch_name: "rn{run:08d}-CALOR"
-parameters:
-  run: {type: integer}
-inputs:
-  raw: "{scope}:{name}"
-steps:
-  - {name: combine, command: [./step.sh, "{run}"], inputs: [raw], outputs: ["made-*.root"]}
-  - {name: reco, command: [./step.sh, "{run}"], inputs: [combine], outputs: ["dst-*.root"]}
-"""
-
-SITE = """
-name: bench
-url: URL
-url_ssl: URL
-vo: sphenix
-prefix: user.shrek
-site: QUEUE
-token_file: TOKEN
-parallel: 16
-"""
+from tests.services.panda import PandaServer, client
+from tests.services.panda.home import add_site, add_workflow
 
 #: Submissions at the same time.
 PARALLEL = 16
@@ -84,17 +62,9 @@ def measure(bench: Bench) -> Iterator[Figure]:
 
 def new_home(home: Path, panda: PandaServer, kind: str = "panda") -> Path:
     """A home with a workflow of two steps, whose engine is this PanDA."""
-    folder = home / "workflows" / "calo"
-    folder.mkdir(parents=True)
-    (folder / "workflow.yaml").write_text(WORKFLOW)
-    (folder / "step.sh").write_text("#!/bin/sh\n")
-    (folder / "step.sh").chmod(0o755)
-    token = home / "token"
-    token.write_text(make_token())
-    token.chmod(0o600)
-    (home / "sites").mkdir()
-    (home / "sites" / "bench.yaml").write_text(SITE.replace("URL", panda.url).replace("TOKEN", str(token)))
-    settings = f'[engine]\nkind = "{kind}"\nsite = "bench"\n\n[worker]\nthreads = {PARALLEL}\n'
+    add_workflow(home)
+    add_site(home, panda, parallel=f"{PARALLEL}")
+    settings = f'[engine]\nkind = "{kind}"\nsite = "standin"\n\n[worker]\nthreads = {PARALLEL}\n'
     (home / "muleteer.toml").write_text(settings)
     return home
 

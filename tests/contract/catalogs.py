@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache, cached_property, partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -16,6 +17,7 @@ import pytest
 from orchestrator.rucio.client.access import Access
 from orchestrator.rucio.client.catalog import RucioCatalog
 from orchestrator.rucio.embedded.catalog import LocalCatalog
+from orchestrator.rucio.embedded.disk import path_of
 from orchestrator.rucio.port import Catalog, FileEntry
 from schemas.did import Did
 from tests.contract.announcements import Listener
@@ -39,6 +41,16 @@ class Desk:
     pass_time: Callable[[float], None]
     #: Has the catalog erase what has outlived its lifetime.
     sweep: Callable[[], object]
+    #: Has it end rules and delete copies as well.
+    leave: Callable[[], object]
+    #: A file of that name at an RSE, on this machine.
+    path: Callable[[str, str], Path]
+    #: A rule of somebody else, perhaps locked, on a DID at an RSE.
+    add_foreign_rule: Callable[[Did, str, bool], object]
+    #: Locks a rule, or unlocks it.
+    lock_rule: Callable[[str, bool], object]
+    #: Says that the copy of a file at an RSE cannot be read now; None where all can be.
+    take_away: Callable[[Did, str], object] | None
     #: The bodies of all announcements; None if they cannot be heard.
     hear: Callable[[], Sequence[dict[str, Any]]] | None
 
@@ -59,6 +71,13 @@ class Desk:
         """A file that lies at the first RSE, or at `rse`."""
         rse = more.pop("rse", self.rses[0])
         return FileEntry(self.did(name), self.pfn(rse, name), size, adler32, **more)
+
+    def laid(self, name: str = "a.root", size: int = 10, **more: Any) -> FileEntry:
+        """As `file`, and it is there."""
+        path = self.path(more.get("rse", self.rses[0]), name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x" * size)
+        return self.file(name, size, **more)
 
     def events(self) -> Sequence[dict[str, Any]]:
         """What was announced of this test's scope, oldest first."""
@@ -86,22 +105,36 @@ def _embedded(request: pytest.FixtureRequest) -> Desk:
     path: Path = request.getfixturevalue("tmp_path")
     listener, hands = Listener(), Hands()
     catalog = LocalCatalog(path / "catalog.db", listener.announce, clock=lambda: hands.now)
+    other = LocalCatalog(path / "catalog.db", listener.announce, "someone", clock=lambda: hands.now)
+
+    def add_foreign_rule(did: Did, rse: str, locked: bool) -> None:
+        other.add_rule(did, rse)
+        rule = next(each for each in other.rules([did])[did] if each.account == "someone")
+        other.lock_rule(rule.id, locked)
+
     return Desk(
         catalog=catalog,
         account="root",
         rses=("LOCAL", "TAPE"),
-        pfn=lambda rse, name: f"/{rse.lower()}/{name}",
+        pfn=lambda rse, name: str(path / rse.lower() / name),
         add_scope=lambda name: None,
         pass_time=hands.move,
         sweep=catalog.sweep,
+        leave=catalog.sweep,
+        path=lambda rse, name: path / rse.lower() / name,
+        add_foreign_rule=add_foreign_rule,
+        lock_rule=catalog.lock_rule,
+        take_away=None,
         hear=lambda: listener.events,
     )
 
 
 def _fake(wrapped: Callable[[Catalog], Catalog], request: pytest.FixtureRequest) -> Desk:
+    path: Path = request.getfixturevalue("tmp_path")
     hands = Hands()
-    rses = {"DISK": "file:///disk/", "TAPE": "file:///tape/"}
+    rses = {"DISK": f"file://{path}/disk/", "TAPE": f"file://{path}/tape/"}
     fake = FakeCatalog(scopes=(), rses=rses, account="producer", clock=lambda: hands.now)
+    fake.delete = _unlink
     return Desk(
         catalog=wrapped(fake),
         account="producer",
@@ -110,8 +143,19 @@ def _fake(wrapped: Callable[[Catalog], Catalog], request: pytest.FixtureRequest)
         add_scope=fake.add_scope,
         pass_time=hands.move,
         sweep=fake.sweep,
+        leave=fake.sweep,
+        path=lambda rse, name: path / rse.lower() / name,
+        add_foreign_rule=lambda did, rse, locked: fake.add_foreign_rule("someone", did, rse, locked=locked),
+        lock_rule=fake.lock_rule,
+        take_away=lambda did, rse: fake.declare(did, rse, readable=False),
         hear=lambda: fake.events,
     )
+
+
+def _unlink(pfn: str) -> None:
+    path = path_of(pfn)
+    assert path is not None
+    path.unlink()
 
 
 @cache
@@ -119,7 +163,10 @@ def furnished(server: Rucio) -> tuple[Login, dict[str, Rse]]:
     """Made once for each server: an account that may reopen and register, and places for files."""
     names = ("CONTRACT-DISK", "CONTRACT-TAPE")
     rses = {name: server.catalog.add_rse(name, deterministic=False) for name in names}
-    return server.catalog.add_account("producer", admin=True), rses
+    login = server.catalog.add_account("producer", admin=True)
+    for account, name in product((login.account, "root"), names):
+        server.catalog.allow(account, name)
+    return login, rses
 
 
 def access_to(server: Rucio, login: Login, tokens: Path, **more: Any) -> Access:
@@ -153,6 +200,11 @@ def _rucio(request: pytest.FixtureRequest) -> Desk:
         add_scope=lambda name: server.catalog.add_scope(name, login.account),
         pass_time=time.sleep,
         sweep=lambda: server.run_daemon("undertaker"),
+        leave=server.let_leave,
+        path=lambda rse, name: rses[rse].folder / name,
+        add_foreign_rule=server.catalog.add_rule,
+        lock_rule=server.catalog.lock_rule,
+        take_away=lambda did, rse: server.client().update_replicas_states(rse, [{**did._asdict(), "state": "U"}]),
         hear=None,
     )
 

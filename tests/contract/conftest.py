@@ -10,7 +10,9 @@ from fastapi.testclient import TestClient
 
 from orchestrator.monitor.access import Tokens
 from orchestrator.store.store import Store
+from tests.contract.filling import World
 from tests.contract.windows import asking
+from tests.services.catalog import FakeCatalog
 from tests.services.panda import PandaServer
 
 
@@ -38,3 +40,11 @@ def client(stranger: TestClient, tokens: Tokens) -> TestClient:
     """Somebody with a token."""
     stranger.headers["Authorization"] = f"Bearer {tokens.add('me')}"
     return stranger
+
+
+@pytest.fixture
+def world(tmp_path: Path, store: Store) -> World:
+    """Files, our record, and a catalog in memory which has nothing in it."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    return World(folder, store, FakeCatalog())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, cast
@@ -11,7 +11,7 @@ from orchestrator.core.registering import Mistold
 from orchestrator.register.filler import Filled, Filler
 from orchestrator.register.reading import Reader
 from orchestrator.register.summing import Summing
-from orchestrator.rucio.port import Catalog, DidNotFound
+from orchestrator.rucio.port import Catalog, DidNotFound, FileEntry
 from orchestrator.store.registration_rows import Wanted
 from orchestrator.store.registrations import Registrations
 from orchestrator.store.store import Store
@@ -20,6 +20,11 @@ from schemas.registration import FileState, RegisteredFile, RegistrationState, S
 from tests.unit.making import NOW
 
 SCOPE: Final = "group.sphenix"
+
+#: The containers above the dataset of a world, outermost first.
+WAY: Final = (Did(SCOPE, "ALL"), Did(SCOPE, "CALOR"))
+
+OPEN, DONE, FAILED = RegistrationState.OPEN, RegistrationState.DONE, RegistrationState.FAILED
 
 #: Of our record, what writes.
 WRITERS: Final = frozenset(
@@ -181,3 +186,37 @@ def demand_agreement(store: Store, catalog: Catalog, dataset: Did) -> None:
         assert set(left) <= {FileState.ATTACHED}
     else:
         assert set(left) <= {FileState.ATTACHED, FileState.REFUSED}
+
+
+def other(world: World, name: str, content: str, **changes: Any) -> FileEntry:
+    """A file that is in the catalog already."""
+    path = world.folder / "elsewhere"
+    path.write_text(content)
+    sums = Reader().sums(str(path))
+    values = {"md5": sums.md5, "guid": "0f0f0f0f-0000-4000-8000-000000000000", **changes}
+    entry = FileEntry(Did(SCOPE, name), str(path), sums.bytes, sums.adler32, **values)
+    world.catalog.register([entry])
+    return entry
+
+
+def reasons(filled: Filled, world: World) -> dict[str, str | None]:
+    """Why files were refused, by name."""
+    refused = world.store.registrations.files(filled.registration.id, [FileState.REFUSED])
+    return {file.did.partition(":")[2]: file.reason for file in refused}
+
+
+def at(call: str, number: int, do: Callable[[], Any]) -> Callable[[str, int], None]:
+    """A hook that does something once, before the n-th call of that name."""
+    calls: list[str] = []
+
+    def hook(name: str, _: int) -> None:
+        calls.append(name)
+        if name == call and calls.count(call) == number:
+            do()
+
+    return hook
+
+
+def filler(world: World) -> Filler:
+    """For what is resumed."""
+    return Filler(world.store.registrations, world.catalog, Summing(Reader()).all, at_once=2)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from threading import Barrier, Thread
 
@@ -104,6 +104,11 @@ def test_reading_closed_datasets_fails_on_the_way(catalog: Catalog, when: When, 
             read.append(entry.did)
 
     assert len(read) == given
+    walked = []
+    with pytest.raises(CatalogUnavailable):
+        for entry in Faulty(catalog, {1: when}).walk():
+            walked.append(entry.did)
+    assert len(walked) == given
 
 
 #: Each call that changes something, on a catalog with the dataset RUN and the container BOX.
@@ -114,6 +119,11 @@ CHANGES: Mapping[str, Callable[[Catalog], object]] = {
     "attach": lambda catalog: catalog.attach(RUN, [file("a"), file("b")]),
     "enclose": lambda catalog: catalog.enclose(BOX, [RUN]),
     "close": lambda catalog: catalog.close(RUN),
+    "set_lifetime": lambda catalog: catalog.set_lifetime(RUN, timedelta(days=1)),
+    "add_rule": lambda catalog: catalog.add_rule(RUN, "LOCAL"),
+    "set_rule_lifetime": lambda catalog: catalog.set_rule_lifetime("ended", timedelta()),
+    "set_tombstones": lambda catalog: catalog.set_tombstones([file("a").did, file("b").did], "LOCAL"),
+    "detach": lambda catalog: catalog.detach(BOX, [RUN]),
     "set_metadata": lambda catalog: catalog.set_metadata(RUN, "beam", "Au"),
 }
 
@@ -141,7 +151,8 @@ def content(catalog: Catalog) -> object:
     entry, known = catalog.dataset(RUN), catalog.metadata([RUN])[RUN]
     files = [each.did for each in catalog.files(RUN)]
     registered = dict(catalog.registered([file("a").did, file("b").did]))
-    return entry.state, entry.length, known.get("beam"), files, registered, catalog.children(BOX)
+    held = len(catalog.rules([RUN])[RUN]), entry.expires_at is not None
+    return entry.state, entry.length, known.get("beam"), files, registered, catalog.children(BOX), held
 
 
 @pytest.mark.parametrize("when", list(When))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -29,8 +30,8 @@ def arrive(store: Store, *arrivals: Arrival) -> None:
         store.messages.take_in([arrival], origin="broker", now=NOW + timedelta(hours=number))
 
 
-def names(store: Store, interest: Interest | None = None, **given: object) -> list[str | None]:
-    pages = store.history.pages(interest, **given)  # type: ignore[arg-type]  # the arguments are the test's parameters
+def names(store: Store, interest: Interest | None = None, **given: Any) -> list[str | None]:
+    pages = store.history.pages(interest, **given)
     return [page.facts(row).message.name for page in pages for row in page.rows]
 
 
@@ -65,8 +66,8 @@ def test_a_message_of_the_past_is_the_message(store: Store) -> None:
     for page in store.history.pages():
         for row in page.rows:
             past, whole = page.facts(row), store.history.facts_of(MessageId(row[0]))
-            asked = [name for name in (*page.facts(row).message._fields, "created_at", "received_at", "did")]  # type: ignore[attr-defined]
-            for name in asked:
+            fields: tuple[str, ...] = type(past.message)._fields  # type: ignore[attr-defined]  # made by namedtuple()
+            for name in (*fields, "created_at", "received_at", "did"):
                 if name not in ("created", "received"):
                     assert getattr(past.message, name) == getattr(whole.message, name)
             assert dict(past.payload) == whole.payload

@@ -47,7 +47,9 @@ class Service:
     seconds: list[float]
 
     def heard(self) -> list[JobHeard]:
-        return list(self.store.job_reports.of(self.store.launches.named("a").id))  # type: ignore[union-attr]
+        launch = self.store.launches.named("a")
+        assert launch is not None
+        return list(self.store.job_reports.of(launch.id))
 
     def post(self, body: object, token: str | None = TOKEN) -> httpx.Response:
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
@@ -257,9 +259,9 @@ def test_what_is_no_report_is_refused_and_counted(
 ) -> None:
     """A status below 500, and nothing is kept."""
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
-    headers = {} if token is None else {"Authorization": f"Bearer {token}".encode()}
+    headers = {} if token is None else {b"Authorization": f"Bearer {token}".encode()}
 
-    answer = httpx.post(service.url, content=content, headers=headers)  # type: ignore[arg-type]
+    answer = httpx.post(service.url, content=content, headers=headers)
 
     assert answer.status_code == status
     assert answer.json()["error"]
@@ -348,8 +350,8 @@ class _StepByStep:
 def test_the_address_goes_with_all_that_is_sent_and_stays_in_nothing_that_is_kept() -> None:
     """Also with steps that are sent later; the package itself is as it was."""
     kept = {"run.sh": PackedFile(b"x")}
-    engine = _StepByStep([])
-    heard = Heard(engine, Address("https://x.example", KEY, timedelta(minutes=5)))  # type: ignore[arg-type]
+    engine: Any = _StepByStep([])
+    heard = Heard(engine, Address("https://x.example", KEY, timedelta(minutes=5)))
     tracked = Tracked("a", Reference("1"), (), NOW, lambda: kept)
 
     heard.submit("a", kept)

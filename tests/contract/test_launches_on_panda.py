@@ -21,34 +21,9 @@ from orchestrator.wiring import Muleteer
 from schemas.dispatch import DispatchId
 from schemas.launch import Command, CommandState, Launch, LaunchState
 from tests.services.panda import PandaServer, make_token
+from tests.services.panda.home import add_site, add_workflow
 from tests.unit.launch.playing import dispatched
 from tests.unit.making import NOW, ROOT, message
-
-WORKFLOW = """
-name: calo
-launch_name: "rn{run:08d}-CALOR"
-parameters:
-  run: {type: integer}
-inputs:
-  raw: "{scope}:{name}"
-steps:
-  - {name: combine, command: [./step.sh, "{run}"], inputs: [raw], outputs: ["made-*.root"]}
-  - {name: reco, command: [./step.sh, "{run}"], inputs: [combine], outputs: ["dst-*.root"]}
-"""
-
-SITE = """
-name: standin
-url: URL
-url_ssl: URL
-vo: sphenix
-prefix: user.shrek
-token_file: token
-site: QUEUE
-submit_timeout: 60s
-settle: 1s
-poll: 1s
-monitor: {task: "https://panda.example.org/task/{id}/"}
-"""
 
 OUT = "user.shrek.rn00021615-CALOR"
 
@@ -93,15 +68,9 @@ def life(tmp_path: Path, panda: PandaServer) -> Iterator[Life]:
 
 def at_home(home: Path, panda: PandaServer) -> Life:
     """A new home with a store of its own."""
-    folder = home / "workflows" / "calo"
-    folder.mkdir(parents=True)
-    (folder / "workflow.yaml").write_text(WORKFLOW)
-    (folder / "step.sh").write_text("#!/bin/sh\n")
-    (folder / "step.sh").chmod(0o755)
-    (home / "sites").mkdir()
-    (home / "sites" / "standin.yaml").write_text(SITE.replace("URL", panda.url))
-    (home / "token").write_text(make_token())
-    (home / "token").chmod(0o600)
+    add_workflow(home)
+    monitor = '{task: "https://panda.example.org/task/{id}/"}'
+    add_site(home, panda, submit_timeout="60s", settle="1s", poll="1s", monitor=monitor)
     (home / "muleteer.toml").write_text('[engine]\nkind = "panda"\nsite = "standin"\n')
     muleteer = Muleteer(home, load(home))
     return Life(panda, muleteer, dispatched(muleteer.store, 2))

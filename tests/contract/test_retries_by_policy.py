@@ -22,35 +22,14 @@ from orchestrator.settings import load
 from orchestrator.store.launch_commands import Ask
 from orchestrator.wiring import Muleteer
 from schemas.launch import Command, CommandState, Launch, LaunchCommand, LaunchId, LaunchState
-from tests.services.panda import PandaServer, make_token
+from tests.services.panda import PandaServer
+from tests.services.panda.home import WORKFLOW, add_site, add_workflow
 from tests.unit.launch.playing import dispatched
 from tests.unit.making import ROOT, message
 
-WORKFLOW = """
-name: calo
-launch_name: "rn{run:08d}-CALOR"
-parameters:
-  run: {type: integer}
-retry: {attempts: 1, memory: 1.5, after: 0s}
-inputs:
-  raw: "{scope}:{name}"
-steps:
-  - {name: combine, command: [./step.sh, "{run}"], inputs: [raw], outputs: ["made-*.root"], panda: {memory: 2000}}
-  - {name: reco, command: [./step.sh, "{run}"], inputs: [combine], outputs: ["dst-*.root"]}
-"""
-
-SITE = """
-name: standin
-url: URL
-url_ssl: URL
-vo: sphenix
-prefix: user.shrek
-token_file: token
-site: QUEUE
-submit_timeout: 60s
-settle: 1s
-poll: 1s
-"""
+RETRIED = WORKFLOW.replace("inputs:\n", "retry: {attempts: 1, memory: 1.5, after: 0s}\ninputs:\n").replace(
+    '["made-*.root"]}', '["made-*.root"], panda: {memory: 2000}}'
+)
 
 COMBINE, RECO = "user.shrek.rn00021615-CALOR_000_combine", "user.shrek.rn00021615-CALOR_001_reco"
 
@@ -112,17 +91,10 @@ class Life:
         return [each.why or "" for each in journal if each.who == "policy"]
 
 
-def home_with(path: Path, workflow: str, settings: str = "", site: str | None = None) -> Life:
-    folder = path / "workflows" / "calo"
-    folder.mkdir(parents=True)
-    (folder / "workflow.yaml").write_text(workflow)
-    (folder / "step.sh").write_text("#!/bin/sh\n")
-    (folder / "step.sh").chmod(0o755)
-    if site is not None:
-        (path / "sites").mkdir()
-        (path / "sites" / "standin.yaml").write_text(site)
-        (path / "token").write_text(make_token())
-        (path / "token").chmod(0o600)
+def home_with(path: Path, workflow: str, settings: str = "", panda: PandaServer | None = None) -> Life:
+    add_workflow(path, workflow)
+    if panda is not None:
+        add_site(path, panda, submit_timeout="60s", settle="1s", poll="1s")
     (path / "muleteer.toml").write_text(settings)
     return Life(Muleteer(path, load(path)))
 
@@ -130,7 +102,7 @@ def home_with(path: Path, workflow: str, settings: str = "", site: str | None = 
 @pytest.fixture(params=["panda", "panda-stepwise"])
 def life(request: pytest.FixtureRequest, tmp_path: Path, panda: PandaServer) -> Iterator[Life]:
     settings = f'[engine]\nkind = "{request.param}"\nsite = "standin"\n'
-    life = home_with(tmp_path / "home", WORKFLOW, settings, SITE.replace("URL", panda.url))
+    life = home_with(tmp_path / "home", RETRIED, settings, panda)
     yield life
     life.muleteer.close()
 
@@ -327,7 +299,7 @@ def test_what_was_launched_keeps_its_policy(life: Life, panda: PandaServer) -> N
     """A document that is changed later changes the launches to come."""
     life.launch({"run": "21615"})
     document = life.muleteer.home / "workflows" / "calo" / "workflow.yaml"
-    document.write_text(WORKFLOW.replace("attempts: 1", "attempts: 0"))
+    document.write_text(RETRIED.replace("attempts: 1", "attempts: 0"))
     fail(life, panda, MEMORY)
 
     life.decide()

@@ -35,6 +35,7 @@ from orchestrator.rucio.port import (
     InvalidDid,
     InvalidPfn,
     NotPermitted,
+    Replica,
     RseNotFound,
     ScopeNotFound,
 )
@@ -243,12 +244,12 @@ def test_a_server_in_trouble_is_told_from_a_request_that_is_too_much(
     catalog.add_dataset(run)
 
     with pytest.raises(CatalogError, match="while it answers other requests") as error:
-        catalog.set_metadata(run, "run_number", "not a number")
+        catalog.set_metadata(run, "provenance", "too long")
     assert not isinstance(error.value, CatalogUnavailable)
 
     other = Did(run.scope, "OTHER")
     with pytest.raises(CatalogError, match="while it answers other requests") as error:
-        catalog.add_dataset(other, {"run_number": "not a number"})
+        catalog.add_dataset(other, {"provenance": "too long"})
     assert not isinstance(error.value, CatalogUnavailable)
     assert catalog.metadata([other]) == {}
 
@@ -599,15 +600,30 @@ def test_an_rse_that_knows_where_files_lie_is_asked(catalog: RucioCatalog, rucio
         catalog.register([replace(entry, pfn="/somewhere/else.root")], det.name)
 
 
-def test_only_copies_that_can_be_read_are_told(catalog: RucioCatalog, rucio: Rucio, run: Did, disk: Rse) -> None:
-    """One that is declared to be away is none, and does not come again by registering."""
+@pytest.mark.parametrize("state", "UBDT")
+def test_only_copies_that_can_be_read_are_told(
+    catalog: RucioCatalog, rucio: Rucio, run: Did, disk: Rse, state: str
+) -> None:
+    """One that is declared to be away is none unless it is asked for, and does not come again by registering."""
     entry = file(disk, run.scope)
     catalog.add_dataset(run)
     catalog.attach(run, [entry])
-    rucio.client().update_replicas_states(disk.name, [{**entry.did._asdict(), "state": "U"}])
+    rucio.client().update_replicas_states(disk.name, [{**entry.did._asdict(), "state": state}])
 
     assert catalog.replicas([run]) == catalog.replicas([entry.did]) == {entry.did: []}
+    there = {entry.did: [Replica(entry.did, disk.name, entry.pfn, entry.bytes)]}
+    assert catalog.replicas([run], readable=False) == catalog.replicas([entry.did], disk.name, readable=False) == there
     assert catalog.register([entry]) == 0
+
+
+def test_a_copy_without_an_address_is_there(catalog: RucioCatalog, rucio: Rucio, run: Did) -> None:
+    """Its RSE has no protocol to read it by: nobody can tell its place, and nobody has deleted it."""
+    lone, did = f"LONE-{uuid4().hex[:12].upper()}", Did(run.scope, "lone.root")
+    rucio.client().add_rse(lone)
+    rucio.client().add_replica(lone, *did, 10, "0a1b2c3d")
+
+    assert catalog.replicas([did]) == {did: []}
+    assert catalog.replicas([did], readable=False) == {did: [Replica(did, lone, "", 10)]}
 
 
 @pytest.mark.parametrize("guid", [None, GUID])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 from sqlalchemy import insert
@@ -394,8 +395,8 @@ def test_dispatches_are_listed_by_state_rule_and_message_page_by_page(store: Sto
     judge(store, rule("a"), rule("b"))
     claim(store, 1)
 
-    def ids(**given: object) -> Sequence[int]:
-        return [each.id for each in store.dispatches.list(**given)]  # type: ignore[arg-type]  # the arguments are the test's parameters
+    def ids(**given: Any) -> Sequence[int]:
+        return [each.id for each in store.dispatches.list(**given)]
 
     assert (ids(limit=3), ids(limit=3, before=2)) == ([4, 3, 2], [1])
     assert ids(states=[DispatchState.RUNNING]) == [1]

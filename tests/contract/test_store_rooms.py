@@ -402,12 +402,13 @@ def test_a_person_waives_a_member_with_a_reason_and_that_may_complete_the_room(s
     apply(store, joining())
     arrive(store, "a-7")
     judge(store)
-    rooms, by = store.rooms, {"who": "cli:me", "now": later(3)}
+    rooms = store.rooms
+    by: dict[str, Any] = {"who": "cli:me", "now": later(3)}
 
-    assert rooms.waive(RoomId(1), "b", why="off", **by).missing == ("c",)  # type: ignore[arg-type]  # who and when
-    assert rooms.unwaive(RoomId(1), "b", why="on again", **by).missing == ("b", "c")  # type: ignore[arg-type]
-    rooms.waive(RoomId(1), "b", why="off after all", **by)  # type: ignore[arg-type]
-    done = rooms.waive(RoomId(1), "c", why="broken", **by)  # type: ignore[arg-type]
+    assert rooms.waive(RoomId(1), "b", why="off", **by).missing == ("c",)
+    assert rooms.unwaive(RoomId(1), "b", why="on again", **by).missing == ("b", "c")
+    rooms.waive(RoomId(1), "b", why="off after all", **by)
+    done = rooms.waive(RoomId(1), "c", why="broken", **by)
 
     assert (done.state, done.waived, started(store)) == ("dispatched", ("b", "c"), ["7 1 a-7 b,c"])
     assert one(store, "a-7").state == "dispatched"
@@ -445,14 +446,15 @@ def test_what_makes_no_sense_is_refused_and_changes_nothing(store: Store) -> Non
     apply(store, joining())
     arrive(store, "a-7")
     judge(store)
-    rooms, by = store.rooms, {"who": "me", "why": "so", "now": NOW}
+    rooms = store.rooms
+    by: dict[str, Any] = {"who": "me", "why": "so", "now": NOW}
     before = store.journal.since(0)
 
     deeds: list[tuple[str, Callable[[], object]]] = [
-        ("there is no room 9", lambda: rooms.close(RoomId(9), **by)),  # type: ignore[arg-type]  # who, why and when
-        ("a has arrived in room 1", lambda: rooms.waive(RoomId(1), "a", **by)),  # type: ignore[arg-type]
-        ("has no member z; it has: a, b, c", lambda: rooms.waive(RoomId(1), "z", **by)),  # type: ignore[arg-type]
-        ("b is not waived", lambda: rooms.unwaive(RoomId(1), "b", **by)),  # type: ignore[arg-type]
+        ("there is no room 9", lambda: rooms.close(RoomId(9), **by)),
+        ("a has arrived in room 1", lambda: rooms.waive(RoomId(1), "a", **by)),
+        ("has no member z; it has: a, b, c", lambda: rooms.waive(RoomId(1), "z", **by)),
+        ("b is not waived", lambda: rooms.unwaive(RoomId(1), "b", **by)),
     ]
     for wrong, deed in deeds:
         with pytest.raises((NotAllowed, NotFound), match=wrong):
@@ -461,10 +463,10 @@ def test_what_makes_no_sense_is_refused_and_changes_nothing(store: Store) -> Non
     arrive(store, "a-7", at=9, event="erase")
     judge(store)
     with pytest.raises(NotAllowed, match="nothing is there"):
-        rooms.dispatch(RoomId(1), **by)  # type: ignore[arg-type]
-    rooms.close(RoomId(1), **by)  # type: ignore[arg-type]
+        rooms.dispatch(RoomId(1), **by)
+    rooms.close(RoomId(1), **by)
     with pytest.raises(NotAllowed, match="room 1 is dropped"):
-        rooms.waive(RoomId(1), "b", **by)  # type: ignore[arg-type]
+        rooms.waive(RoomId(1), "b", **by)
 
 
 def test_rooms_are_listed_by_rule_state_and_what_they_miss_page_by_page(store: Store) -> None:

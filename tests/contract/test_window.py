@@ -215,7 +215,12 @@ def test_a_rule_is_stopped_and_goes_on(client: TestClient, store: Store) -> None
     assert client.request("DELETE", "/api/v1/suspensions", json=what).json()["reason"] == "disk is full"
     assert len(claim(store)) == 2
     assert client.request("DELETE", "/api/v1/suspensions", json=what).status_code == 404
-    for wrong in ({"kind": "rule"}, {"kind": "everything", "name": "raw"}, {"kind": "all"}):
+    for wrong in (
+        {"kind": "rule"},
+        {"kind": "everything", "name": "raw"},
+        {"kind": "transient", "name": "hits"},
+        {"kind": "all"},
+    ):
         assert client.post("/api/v1/suspensions", json={**wrong, "reason": "x"}).status_code == 422
 
 

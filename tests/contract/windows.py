@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,11 @@ from orchestrator.dispatch.rules import mistakes_of
 from orchestrator.monitor.access import Tokens
 from orchestrator.monitor.app import build
 from orchestrator.monitor.asking import Window
+from orchestrator.monitor.transient_desk import TransientDesk
 from orchestrator.store.store import Store
 from schemas.did import Did
 from schemas.rule import Rule
-from tests.unit.making import NOW, UNMATCHED, NoReality, NoRegistering
+from tests.unit.making import NOW, UNMATCHED, NoReality, NoRegistering, NoTransients
 
 
 class Nothing:
@@ -33,11 +34,17 @@ class Nothing:
         return None
 
 
-def asking(store: Store, tokens: Tokens, tmp_path: Path) -> TestClient:
+def _nobody() -> TransientDesk:
+    raise AssertionError("nothing was to be released")
+
+
+def asking(store: Store, tokens: Tokens, tmp_path: Path, desk: Callable[[], TransientDesk] | None = None) -> TestClient:
     """A client without a token, of a service for this store."""
 
     def mistakes(rule: Rule) -> Iterator[Mistake]:
-        return mistakes_of(rule, installed(), Tools(tmp_path, Nothing(), lambda: False, NoReality(), NoRegistering()))
+        return mistakes_of(
+            rule, installed(), Tools(tmp_path, Nothing(), lambda: False, NoReality(), NoRegistering(), NoTransients())
+        )
 
     def going_round(coming: Sequence[Rule], prune: bool) -> Sequence[Cycle]:
         """As if whatever is called `round` started itself."""
@@ -55,6 +62,7 @@ def asking(store: Store, tokens: Tokens, tmp_path: Path) -> TestClient:
         unmatched=UNMATCHED,
         catalog=known,
         stalled_after=timedelta(hours=6),
+        desk=desk or _nobody,
         clock=lambda: NOW,
     )
     return TestClient(build(window), base_url="http://localhost")

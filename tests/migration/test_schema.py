@@ -17,6 +17,7 @@ from orchestrator.store.engine import Database
 from orchestrator.store.port import StoreOutdated
 from orchestrator.store.store import Store
 from orchestrator.store.tables import metadata
+from schemas.did import Did
 from schemas.launch import LaunchId
 from tests.unit.making import NOW, frame
 
@@ -177,4 +178,28 @@ def test_launches_of_an_earlier_version_are_counted(database: Database, store_ur
     assert (summary.run, summary.steps, summary.steps_finished, summary.steps_failed) == (21615, 2, 1, 1)
     assert [(each.name, each.run) for each in store.launches.list()] == [("n2", None), ("n1", None), ("n0", 21615)]
     assert (store.launches.package(LaunchId(1)), store.launches.tries(LaunchId(1))) == ({}, [])
+    store.close()
+
+
+def test_what_launches_of_an_earlier_version_read_is_known(database: Database, store_url: str) -> None:
+    """None of their inputs is taken for unused; what is no dataset is passed over."""
+    upgraded_to(database, "0008")
+    columns = "key, name, workflow, parameters, inputs, outputs, engine, state, steps, created_at, updated_at"
+    values = ":name, :name, 'w', '{}', :inputs, '{}', 'embedded', 'running', '[]', :at, :at"
+    inputs = ['{"a": "sphenix:A", "b": "sphenix:B", "again": "sphenix:A"}', '{"a": "sphenix:A"}', '{"x": "word"}', "{}"]
+    rows = [
+        {"name": f"n{number}", "inputs": each, "at": "2026-11-22 01:00:00.000000+00:00"}
+        for number, each in enumerate(inputs)
+    ]
+    with database.write() as connection:
+        connection.execute(text(f"INSERT INTO launches ({columns}) VALUES ({values})"), rows)
+
+    schema.upgrade(database)
+
+    store = Store.open(store_url)
+    a, b = Did("sphenix", "A"), Did("sphenix", "B")
+    assert set(store.transient_readers.in_use([a, b])) == {a, b}
+    with store.database.read() as connection:
+        read = connection.execute(text("SELECT launch_id, scope, name FROM readings ORDER BY launch_id, name")).all()
+    assert read == [(1, "sphenix", "A"), (1, "sphenix", "B"), (2, "sphenix", "A")]
     store.close()

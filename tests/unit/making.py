@@ -133,8 +133,21 @@ class NoRegistering:
         raise AssertionError("nothing was to be registered")
 
 
+class NoTransients:
+    """For actors that have nothing to do with transient datasets."""
+
+    def keep(self, which: str, span: timedelta | None, *, who: str, why: str) -> Outcome:
+        raise AssertionError("nothing was to be kept")
+
+    def release(self, did: Did, *, who: str, why: str) -> Outcome:
+        raise AssertionError("nothing was to be released")
+
+    def extend(self, did: Did, span: timedelta, *, who: str, why: str) -> Outcome:
+        raise AssertionError("nothing was to be extended")
+
+
 def tools(home: Path, *, stopping: bool = False) -> Tools:
-    return Tools(home, NoLaunching(), lambda: stopping, NoReality(), NoRegistering())
+    return Tools(home, NoLaunching(), lambda: stopping, NoReality(), NoRegistering(), NoTransients())
 
 
 def script(home: Path, name: str, text: str) -> Path:

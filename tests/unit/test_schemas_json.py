@@ -12,6 +12,7 @@ from ruamel.yaml import YAML
 
 from schemas.generate import FOLDER, generate
 from schemas.rule import Rule, RuleFile
+from schemas.transient import TransientPolicy, TransientPolicyFile
 from tests.unit.making import ROOT
 
 EXAMPLE = r"""
@@ -128,3 +129,67 @@ def test_every_way_to_write_a_rule_validates(change: dict[str, Any]) -> None:
     (rule,) = RuleFile.model_validate(document).rules
     validator("rule").validate({"rules": [rule.as_written()]})
     assert Rule.model_validate(rule.as_written()) == rule
+
+
+POLICIES = r"""
+policies:
+  - name: hits
+    scope: sphenix
+    pattern: 'DST_HITS-(?P<run>\d{8})'
+    lifetime: 14d
+    successor:
+      dataset: '{scope}:DST_SEED-{run}'
+      require: {numbered: '.*-(?P<n>\d+)'}
+"""
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"scope": ["a", "!b"], "where": {"tag": ["a", "!b"], "events": 5}},
+        {"keep": {"last_runs": 5, "runs": {"include": 7}, "copies": "tape=1"}, "automatic": True, "fraction": 1},
+        {"undo": "1h", "since": "used", "open": True, "made_by": {"workflow": "w", "step": "s"}},
+        {"successor": {"dataset": "a:b", "same_count": True, "maps": {"files": "a", "onto": "b"}, "launched": True}},
+        {"successor": {"dataset": "a:b", "require": {"numbered": {"pattern": "x", "last": 5}, "files": 5}}},
+    ],
+    ids=json.dumps,
+)
+def test_every_way_to_write_a_policy_validates(change: dict[str, Any]) -> None:
+    """What the editor accepts is read; and what is written of it when it is shown is accepted too."""
+    document = YAML(typ="safe").load(POLICIES)
+    document["policies"][0] |= change
+
+    validator("transient").validate(document)
+    (policy,) = TransientPolicyFile.model_validate(document).policies
+    validator("transient").validate({"policies": [policy.as_written()]})
+    assert TransientPolicy.model_validate(policy.as_written()) == policy
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"typo": 1},
+        {"name": "two words"},
+        {"scope": []},
+        {"pattern": ""},
+        {"lifetime": None},
+        {"successor": {}},
+        {"successor": {"dataset": "a:b", "maps": {"files": "a"}}},
+        {"since": "opened"},
+        {"fraction": 0},
+        {"fraction": 1.5},
+        {"keep": {"last_runs": -1}},
+        {"keep": {"copies": ""}},
+        {"where": {"bytes": {"a": 1}}},
+    ],
+    ids=json.dumps,
+)
+def test_a_policy_of_another_shape_does_not_validate(change: dict[str, Any]) -> None:
+    """An editor marks what is refused."""
+    document = YAML(typ="safe").load(POLICIES)
+    document["policies"][0] |= change
+
+    assert not validator("transient").is_valid(document)
+    with pytest.raises(ValidationError):
+        TransientPolicyFile.model_validate(document)

@@ -194,3 +194,56 @@ def test_registration_settings_that_do_not_fit_are_named(tmp_path: Path, text: s
     (tmp_path / "muleteer.toml").write_text(f"[registration]\n{text}\n")
 
     assert said in refused(tmp_path)
+
+
+def test_what_is_released_is_bounded_by_default(tmp_path: Path) -> None:
+    """A hundred datasets a day, a day to take each back, and nothing out of a scope of raw data."""
+    transient = load(tmp_path).transient
+
+    assert (transient.every, transient.undo) == (timedelta(hours=1), timedelta(hours=24))
+    assert (transient.datasets_per_day, transient.bytes_per_day, transient.rse_bytes_per_day) == (100, None, {})
+    assert (transient.never, transient.raw_scopes, transient.accounts) == ((), ("raw*",), ())
+    assert (transient.disks, transient.proofs) == ({}, 1000)
+
+
+def test_settings_of_releases(tmp_path: Path) -> None:
+    """Caps by RSE, what never leaves, and where the files can be seen."""
+    transient = written(
+        tmp_path,
+        """[transient]
+every = 0
+undo = "2h"
+never = ["*:CALIB-*", "sphenix:golden"]
+accounts = ["panda"]
+[transient.rse_bytes_per_day]
+LUSTRE = 50_000_000_000_000
+[transient.disks]
+"davs://dcache.example.org:2880/" = "/pnfs/example.org"
+""",
+    ).transient
+
+    assert (transient.every, transient.undo) == (timedelta(0), timedelta(hours=2))
+    assert transient.rse_bytes_per_day == {"LUSTRE": 50 * 10**12}
+    assert (transient.never, transient.accounts) == (("*:CALIB-*", "sphenix:golden"), ("panda",))
+    assert transient.disks == {"davs://dcache.example.org:2880/": Path("/pnfs/example.org")}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('never = ["golden"]', "write scope:name"),
+        ('never = [":golden"]', "write scope:name"),
+        ('every = "10ms"', "1s is the least"),
+        ("datasets_per_day = -1", "transient.datasets_per_day"),
+        ("proofs = 0", "transient.proofs"),
+        ("rse_bytes_per_day = { A = -1 }", "transient.rse_bytes_per_day"),
+        ('disks = { "file://" = "data" }', "a directory with its whole path"),
+        ('disks = { "" = "/data" }', "write a beginning of PFNs"),
+        ('nevr = ["a:b"]', "transient.nevr"),
+    ],
+)
+def test_settings_of_releases_that_do_not_fit_are_named(tmp_path: Path, text: str, said: str) -> None:
+    """What was meant to stay must not be misread."""
+    (tmp_path / "muleteer.toml").write_text(f"[transient]\n{text}\n")
+
+    assert said in refused(tmp_path)

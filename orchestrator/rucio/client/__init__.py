@@ -3,5 +3,5 @@
 * `access`: where the server is and as whom we speak to it; `session` is Rucio's client for one thread
 * `calls`, with the `breaker`, carries calls out: what may be repeated is, and `errors` gives them our names
 * `rows` reads what the server answers, `rses` knows where an RSE keeps files, `addresses` what a path is as a URL
-* `catalog` is the catalog, on `reading`, `filling` (after `checking`) and `closing`
+* `catalog` is the catalog, on `reading`, `filling` (after `checking`), `closing` and `holding`
 """

@@ -25,7 +25,7 @@ from orchestrator.rucio.client.session import (
     TokenUnusable,
     without_secrets,
 )
-from orchestrator.rucio.port import CatalogError, CatalogUnavailable, DidExists
+from orchestrator.rucio.port import CatalogError, CatalogUnavailable, DidExists, NotAdmitted
 
 _Answer = TypeVar("_Answer")
 
@@ -38,8 +38,10 @@ _VAGUE: Final = (RucioException, DatabaseException)
 class _Trouble(Failed):
     """The server could not be reached, or did not answer."""
 
-    def __init__(self, text: str, *, sent: bool, again: bool = True) -> None:
+    def __init__(self, text: str, *, sent: bool, again: bool = True, admitted: bool = True) -> None:
         super().__init__(text)
+        #: Whether it is not that the server refuses the account.
+        self.admitted = admitted
         #: Whether the server may have got the request.
         self.sent = sent
         #: Whether it can be better in a moment.
@@ -174,6 +176,7 @@ class Calls:
             "auth_type and the credentials in [catalog]",
             sent=False,
             again=False,
+            admitted=False,
         )
 
     def _unreached(self, error: OSError, sent: bool | None = None) -> _Trouble:
@@ -191,6 +194,8 @@ class Calls:
         """A server that answers other questions is not away: this one is more than it can do."""
         if isinstance(trouble, _Broken) and self._alive():
             return CatalogError(f"{what}: an error in the Rucio server, while it answers other requests: {trouble}")
+        if isinstance(trouble, _Trouble) and not trouble.admitted:
+            return NotAdmitted(f"{what}: {self._access.host} answers, but {trouble}")
         return CatalogUnavailable(f"{what}: {self._access.host} is away: {trouble}")
 
     def _alive(self) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -21,17 +20,21 @@ from orchestrator.rucio.client.access import Access
 from orchestrator.rucio.client.calls import Calls
 from orchestrator.rucio.client.closing import Closing
 from orchestrator.rucio.client.filling import Filling, needed
+from orchestrator.rucio.client.holding import Holding
 from orchestrator.rucio.client.reading import Reading
-from orchestrator.rucio.client.rows import check_name, chunks, did_of, moment, wire
+from orchestrator.rucio.client.rows import check_name, chunks, did_of, moment, seconds, wire
 from orchestrator.rucio.client.rses import Rses
 from orchestrator.rucio.client.session import Client
+from orchestrator.rucio.metadata import as_kept
 from orchestrator.rucio.port import (
     KEPT_METADATA,
     CatalogError,
     DatasetEntry,
+    DidExists,
     DidNotFound,
     FileEntry,
     Replica,
+    ReplicationRule,
 )
 from schemas.did import Did
 
@@ -52,6 +55,7 @@ class RucioCatalog:
         self, access: Access, *, rse: str | None = None, clock: Clock = utc_now, calls: Calls | None = None
     ) -> None:
         self.address = f"{access.host} as {access.account}"
+        self.account = access.account
         self._access = access
         self._rse = rse
         self._calls = calls or Calls(access)
@@ -59,6 +63,7 @@ class RucioCatalog:
         self._reading = Reading(self._calls)
         self._filling = Filling(self._calls, self._reading, self._rses)
         self._closing = Closing(self._calls, self._reading, clock)
+        self._holding = Holding(self._calls, self._reading, self._rses, access.account)
 
     def close_connections(self) -> None:
         self._calls.close()
@@ -84,9 +89,8 @@ class RucioCatalog:
             _check_key(did, key)
         if lifetime is not None and lifetime <= timedelta():
             raise CatalogError(f"{did}: a lifetime of {lifetime} is over before the dataset is there")
-        seconds = None if lifetime is None else math.ceil(lifetime.total_seconds())
-        given = {key: value for key, value in (metadata or {}).items() if value is not None}
-        self._create(did, "DATASET", given, seconds)
+        given = {key: as_kept(did, key, value) for key, value in (metadata or {}).items() if value is not None}
+        self._create(did, "DATASET", given, seconds(lifetime))
 
     def add_container(self, did: Did) -> None:
         self._create(did, "CONTAINER", {}, None)
@@ -114,6 +118,15 @@ class RucioCatalog:
 
     def demand_rse(self, rse: str | None = None) -> None:
         self._rses.get(needed(rse or self._rse))
+
+    def demand_name(self, did: Did) -> None:
+        check_name(did)
+        if self._reading.rows([did], strict=True):
+            raise DidExists(f"{did} is there already: choose another name")
+        self._reading.demand_scopes([did])
+
+    def demand_places(self, places: Mapping[Did, str], rse: str | None = None) -> None:
+        self._filling.demand_places(places, needed(rse or self._rse))
 
     def register(self, files: Iterable[FileEntry], rse: str | None = None) -> int:
         return self._filling.register(files, needed(rse or self._rse))
@@ -162,11 +175,12 @@ class RucioCatalog:
 
     def set_metadata(self, did: Did, key: str, value: str | float | bool | None) -> None:
         _check_key(did, key)
+        kept = as_kept(did, key, value)
         columns = self._reading.of_type(did, "DATASET")
 
         def call(client: Client) -> None:
-            if value is not None or key in columns or key == "lifetime":
-                client.set_metadata(did.scope, did.name, key, value)
+            if kept is not None or key in columns or key == "lifetime":
+                client.set_metadata(did.scope, did.name, key, kept)
                 return
             # the latter of a dataset that has no such keys at all
             with suppress(KeyNotFound, DataIdentifierNotFound):
@@ -177,8 +191,14 @@ class RucioCatalog:
     def dataset(self, did: Did) -> DatasetEntry:
         return self._reading.dataset(did)
 
+    def scopes(self, pattern: str = "*") -> Sequence[str]:
+        return self._reading.scopes(pattern)
+
     def datasets(self, scope: str = "*", name: str = "*") -> Sequence[DatasetEntry]:
         return self._reading.datasets(scope, name)
+
+    def walk(self, scope: str = "*", name: str = "*") -> Iterator[DatasetEntry]:
+        return self._reading.walk(scope, name)
 
     def closed_since(self, moment: datetime, scope: str = "*") -> Iterator[DatasetEntry]:
         return self._closing.since(moment, scope)
@@ -192,8 +212,38 @@ class RucioCatalog:
     def children(self, container: Did) -> Sequence[Did]:
         return self._reading.children(container)
 
-    def replicas(self, dids: Iterable[Did], rse: str | None = None) -> Mapping[Did, Sequence[Replica]]:
-        return self._reading.replicas(dids, rse)
+    def parents(self, dids: Iterable[Did]) -> Mapping[Did, Sequence[Did]]:
+        return self._reading.parents(dids)
+
+    def rules(self, dids: Iterable[Did]) -> Mapping[Did, Sequence[ReplicationRule]]:
+        return self._holding.rules(dids)
+
+    def set_lifetime(self, did: Did, lifetime: timedelta | None) -> None:
+        self._reading.collection(did)
+        call = partial(_set_lifetime, did=did, lifetime=seconds(lifetime))
+        self._calls.ask(f"lifetime of {did}", call)
+
+    def add_rule(self, did: Did, rse: str, lifetime: timedelta | None = None) -> None:
+        self._holding.add_rule(did, rse, lifetime)
+
+    def set_rule_lifetime(self, rule_id: str, lifetime: timedelta | None) -> None:
+        self._holding.set_rule_lifetime(rule_id, lifetime)
+
+    def set_tombstones(self, files: Iterable[Did], rse: str) -> Sequence[Did]:
+        return self._holding.set_tombstones(files, rse)
+
+    def detach(self, did: Did, dids: Iterable[Did]) -> int:
+        self._reading.collection(did)
+        there = set(map(did_of, self._reading.content(did)))
+        going = [each for each in dict.fromkeys(dids) if each in there]
+        for chunk in chunks(going):
+            self._calls.ask(f"{chunk[0]} out of {did}", partial(_detach, did=did, dids=chunk))
+        return len(going)
+
+    def replicas(
+        self, dids: Iterable[Did], rse: str | None = None, *, readable: bool = True
+    ) -> Mapping[Did, Sequence[Replica]]:
+        return self._reading.replicas(dids, rse, readable)
 
     def metadata(self, dids: Iterable[Did]) -> Mapping[Did, Mapping[str, Any]]:
         return self._reading.metadata(dids)
@@ -208,3 +258,21 @@ def _check_key(did: Did, key: str) -> None:
 
 def _attach(client: Client, attachment: Mapping[str, Any]) -> None:
     client.attach_dids_to_dids([attachment], ignore_duplicate=True)
+
+
+def _set_lifetime(client: Client, did: Did, lifetime: int | None) -> None:
+    client.set_metadata(did.scope, did.name, "lifetime", lifetime)
+
+
+def _detach(client: Client, did: Did, dids: Sequence[Did]) -> None:
+    """The server takes none of them out if one is out already: by somebody else, or by a try that was not answered."""
+    while dids:
+        try:
+            client.detach_dids(did.scope, did.name, [wire(each) for each in dids])
+            return
+        except DataIdentifierNotFound:
+            there = set(map(did_of, client.list_content(did.scope, did.name)))
+            left = [each for each in dids if each in there]
+            if len(left) == len(dids):
+                raise
+            dids = left

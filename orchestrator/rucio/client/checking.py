@@ -62,6 +62,15 @@ def check_places(entries: Iterable[FileEntry], place: Rse) -> None:
             raise InvalidPfn(f"{owner} and {entry.did} are both said to lie at {pfn}: one of them does not")
 
 
+def check_prefixes(entries: Iterable[FileEntry], place: Rse) -> None:
+    """Raises InvalidPfn for a URL of a protocol of the RSE beneath none of its prefixes: the server would say so."""
+    for entry in entries:
+        scheme = entry.pfn.partition("://")[0]
+        known = any(url.startswith(f"{scheme}://") for url, _ in place.prefixes)
+        if known and not place.deterministic and place.beneath(entry.pfn) is None:
+            raise InvalidPfn(f"{entry.did} lies at {entry.pfn}; {place.places()}")
+
+
 def check_copies(entries: Iterable[FileEntry], has: Mapping[Did, Sequence[str]], place: Rse) -> None:
     """Raises InvalidPfn, which names both, if a file is offered at another place than where the RSE has it.
 

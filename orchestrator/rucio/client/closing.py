@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import islice
 from typing import Final
 
 from orchestrator.clock import Clock
+from orchestrator.rucio.client.ahead import asked_ahead, pool_of
 from orchestrator.rucio.client.calls import Calls
 from orchestrator.rucio.client.reading import Reading
 from orchestrator.rucio.client.rows import chunks, dataset_entry, readable
@@ -21,8 +20,7 @@ from schemas.did import Did
 #: Names that are held at once; where more were closed, a shorter span is asked about.
 _MOST: Final = 20_000
 _SHORTEST: Final = timedelta(seconds=1)
-#: Requests for metadata at the same time: while one answer is read, the server works on the next.
-_AT_ONCE: Final = 2
+#: Datasets whose metadata is asked for with one request.
 _BATCH: Final = 500
 
 
@@ -37,10 +35,11 @@ class Closing:
 
     def since(self, moment: datetime, scope: str) -> Iterator[DatasetEntry]:
         """One that is closed anew while this goes on may come twice."""
-        with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="closed-since") as pool:
-            for each in self._reading.scopes(scope):
+        with pool_of("closed-since") as pool:
+            for each in self._reading.scopes_to_ask(scope):
                 for names in self._spans(each, moment.astimezone(UTC)):
-                    yield from self._entries(pool, [Did(each, name) for name in names])
+                    batches = chunks((Did(each, name) for name in names), _BATCH)
+                    yield from asked_ahead(pool, self._closed, batches)
 
     def _spans(self, scope: str, since: datetime) -> Iterator[Sequence[str]]:
         """The names in the scope, of one span after another; the last span has no end."""
@@ -63,17 +62,6 @@ class Closing:
         """None if there are more than that."""
         span = {"closed_at.gte": _text(since), **({"closed_at.lt": _text(until)} if until else {})}
         return self._calls.ask(f"closed datasets of {scope}", partial(_list, scope=scope, span=span, most=most))
-
-    def _entries(self, pool: ThreadPoolExecutor, dids: Sequence[Did]) -> Iterator[DatasetEntry]:
-        waiting: deque[Future[list[DatasetEntry]]] = deque()
-        batches = chunks(dids, _BATCH)
-        for batch in islice(batches, _AT_ONCE + 1):
-            waiting.append(pool.submit(self._closed, batch))
-        while waiting:
-            entries = waiting.popleft().result()
-            for batch in islice(batches, 1):
-                waiting.append(pool.submit(self._closed, batch))
-            yield from entries
 
     def _closed(self, dids: Sequence[Did]) -> list[DatasetEntry]:
         """Those that are closed now: one that was opened again keeps the time of its last closing."""

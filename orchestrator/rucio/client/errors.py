@@ -28,6 +28,11 @@ _OURS: Final[tuple[tuple[tuple[type[theirs.RucioException], ...], type[CatalogEr
         NotPermitted,
         "whoever runs the catalog gives permissions, or set catalog.account to one that has it",
     ),
+    (
+        (theirs.InsufficientAccountLimit,),
+        NotPermitted,
+        "whoever runs the catalog gives the account room at that RSE",
+    ),
     ((theirs.DataIdentifierNotFound,), DidNotFound, "it was never made, or it was erased"),
     ((theirs.DataIdentifierAlreadyExists,), DidExists, "choose another name"),
     ((theirs.FileConsistencyMismatch,), FileDiffers, "the first registration stays: it needs a name of its own"),

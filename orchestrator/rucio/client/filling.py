@@ -9,15 +9,16 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, Final
 
 from rucio.common.exception import DatabaseException, Duplicate
 
 from orchestrator.rucio.client.calls import Calls, is_servers_error
-from orchestrator.rucio.client.checking import Known, check_copies, check_places, compare, distinct
+from orchestrator.rucio.client.checking import Known, check_copies, check_places, check_prefixes, compare, distinct
 from orchestrator.rucio.client.reading import Reading
-from orchestrator.rucio.client.rows import chunks, did_of, wire
+from orchestrator.rucio.client.rows import check_name, chunks, did_of, wire
 from orchestrator.rucio.client.rses import Rse, Rses
 from orchestrator.rucio.client.session import Client
 from orchestrator.rucio.port import (
@@ -85,22 +86,42 @@ class Filling:
         place = self._rses.get(rse)
         known = self._reading.registered(entry.did for entry in entries)
         compare(entries, known)
+        return place, known, self._check_places(entries, place, known)
+
+    def _check_places(self, entries: Sequence[FileEntry], place: Rse, known: Known) -> set[Did]:
+        """Which of the files have a copy there already: the server is slow to take them again. Raises InvalidPfn."""
         check_places(entries, place)
-        copies = self._copies(known, place)
+        copies = self._reading.copies_at(known, place.name)
         new = [entry for entry in entries if place.deterministic and entry.pfn and entry.did not in copies]
         check_copies(entries, {**copies, **self._rses.computed(place, [entry.did for entry in new])}, place)
-        return place, known, set(copies)
+        return set(copies)
 
-    def _copies(self, known: Known, place: Rse) -> dict[Did, Sequence[str]]:
-        """Those that have a copy at the RSE already, in whatever state, and its PFNs.
+    def demand_places(self, places: Mapping[Did, str], rse: str) -> None:
+        """Raises what can be found of names and places without changing anything."""
+        entries = [FileEntry(did, pfn, 0, None) for did, pfn in places.items()]
+        for entry in entries:
+            check_name(entry.did)
+        place = self._rses.get(rse)
+        check_places(entries, place)  # asks for nothing, and is wrong most often
+        check_prefixes(entries, place)
+        known = self._reading.registered(places)
+        self._check_places(entries, place, known)
+        new = [entry.did for entry in entries if entry.did not in known]
+        self._reading.demand_scopes(new)
+        for did in {did.scope: did for did in new}.values():
+            self._demand_permission(did, place)
 
-        The server is slow to take them again.
+    def _demand_permission(self, did: Did, place: Rse) -> None:
+        """Raises NotPermitted: we may not register files of this scope at the RSE.
+
+        A file without a PFN can be registered at no RSE that does not know by itself where files lie: the server says
+        so, but only to those who may register. Of an RSE that does know, only trying would tell.
         """
-        there: dict[Did, Sequence[str]] = {}
-        for chunk in chunks(known):
-            rows = self._calls.ask(f"copies at {place.name}", partial(_list_copies, dids=chunk, rse=place.name))
-            there |= {did_of(row): row["rses"].get(place.name, ()) for row in rows if place.name in row["states"]}
-        return there
+        if not place.deterministic:
+            with suppress(InvalidPfn):
+                self._calls.ask(
+                    str(did), partial(_add_replicas, rse=place.name, files=[_new(FileEntry(did, "", 0, None), None)])
+                )
 
     def _add(self, entries: Sequence[FileEntry], place: Rse, known: Known) -> None:
         """Register. Of a file that is registered the server takes the copy, and ignores all else."""
@@ -144,12 +165,10 @@ class Filling:
     def _find_scopes(self, entries: Sequence[FileEntry], error: CatalogError) -> None:
         """The server calls a missing scope an unknown error of its database."""
         if isinstance(getattr(error.__cause__, "__cause__", None), DatabaseException):
-            there = set(self._reading.scopes("*"))
-            for entry in entries:
-                if entry.did.scope not in there:
-                    raise ScopeNotFound(
-                        f"{entry.did}: there is no scope {entry.did.scope}: whoever runs the catalog makes scopes"
-                    ) from error
+            try:
+                self._reading.demand_scopes(entry.did for entry in entries)
+            except ScopeNotFound as missing:
+                raise missing from error
 
     def _attach(self, did: Did, entries: Sequence[FileEntry], known: Known) -> None:
         """Attach. The server compares size and sums, and takes a sum that it does not know for another one."""
@@ -202,11 +221,6 @@ def _add_replicas(client: Client, rse: str, files: Sequence[Mapping[str, Any]]) 
 
 def _attach_dids(client: Client, attachment: Mapping[str, Any]) -> None:
     client.attach_dids_to_dids([attachment], ignore_duplicate=True)
-
-
-def _list_copies(client: Client, dids: Sequence[Did], rse: str) -> list[Mapping[str, Any]]:
-    asked = [wire(did) for did in dids]
-    return list(client.list_replicas(asked, rse_expression=rse, all_states=True, resolve_archives=False))
 
 
 def _about(entries: Sequence[FileEntry]) -> str:

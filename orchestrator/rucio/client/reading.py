@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from rucio.common.exception import InvalidObject
 
+from orchestrator.rucio.client.ahead import asked_ahead, pool_of
 from orchestrator.rucio.client.calls import Calls
 from orchestrator.rucio.client.errors import translated
 from orchestrator.rucio.client.rows import (
@@ -24,13 +25,25 @@ from orchestrator.rucio.client.rows import (
     wire,
 )
 from orchestrator.rucio.client.session import Client
-from orchestrator.rucio.port import CatalogError, DatasetEntry, DidNotFound, FileEntry, InvalidDid, Replica
+from orchestrator.rucio.port import (
+    CatalogError,
+    DatasetEntry,
+    DidNotFound,
+    FileEntry,
+    InvalidDid,
+    Replica,
+    ScopeNotFound,
+)
 from schemas.did import Did
 
 _Row = Mapping[str, Any]
 
 #: Datasets whose files are counted with one request.
 _COUNTED: Final = 100
+#: Datasets whose metadata is asked for with one request, while others are read.
+_WALKED: Final = 500
+#: DIDs that one thread asks about before it gives what it has.
+_BATCH: Final = 20
 _WILD: Final = frozenset("*?[")
 
 
@@ -51,6 +64,14 @@ class Reading:
             raise DidNotFound(f"{did} is a {str(row['did_type']).lower()}, and no {kind.lower()}")
         return row
 
+    def collection(self, did: Did) -> _Row:
+        """The metadata of a dataset or a container. Raises DidNotFound, also if it is a file."""
+        row = self.rows([did]).get(did)
+        if row is None or row["did_type"] == "FILE":
+            what = "was never made, or it was erased" if row is None else "is a file"
+            raise DidNotFound(f"there is no dataset or container {did}: it {what}")
+        return row
+
     def rows(self, dids: Iterable[Did], plugin: str = "DID_COLUMN", *, strict: bool = False) -> dict[Did, _Row]:
         """The metadata of those that there are.
 
@@ -67,18 +88,39 @@ class Reading:
         return readable(lambda: dataset_entry(row, self._counts([row]).get(did)))
 
     def datasets(self, scope: str, name: str) -> list[DatasetEntry]:
-        names = [Did(each, found) for each in self.scopes(scope) for found in self._names(each, name)]
-        rows = list(self.rows(names).values())
-        counts = self._counts(rows)
-        entries = readable(lambda: [dataset_entry(row, counts.get(did_of(row))) for row in rows])
-        return sorted(entries, key=lambda entry: (entry.did.name, entry.did.scope))
+        names = [Did(each, found) for each in self.scopes_to_ask(scope) for found in self._names(each, name)]
+        return sorted(self._entries(names), key=lambda entry: (entry.did.name, entry.did.scope))
 
-    def scopes(self, pattern: str) -> list[str]:
+    def walk(self, scope: str, name: str) -> Iterator[DatasetEntry]:
+        """As `datasets`, in no order, with the names of one scope at a time."""
+        with pool_of("walk") as pool:
+            for each in self.scopes_to_ask(scope):
+                dids = (Did(each, found) for found in self._names(each, name))
+                yield from asked_ahead(pool, self._entries, chunks(dids, _WALKED))
+
+    def _entries(self, dids: Iterable[Did]) -> list[DatasetEntry]:
+        """Of those that there are."""
+        rows = list(self.rows(dids).values())
+        counts = self._counts(rows)
+        return readable(lambda: [dataset_entry(row, counts.get(did_of(row))) for row in rows])
+
+    def scopes_to_ask(self, pattern: str) -> list[str]:
         """The scopes that match. One without wildcards is not looked up."""
         if not _WILD & set(pattern):
             return [pattern] if sayable(Did(pattern, "name")) and "/" not in pattern else []
+        return self.scopes(pattern)
+
+    def scopes(self, pattern: str) -> list[str]:
+        """The scopes that match, of all that the server has."""
         found = self._calls.ask("the scopes", lambda client: client.list_scopes())
         return sorted(scope for scope in found if fnmatchcase(scope, pattern))
+
+    def demand_scopes(self, dids: Iterable[Did]) -> None:
+        """Raises ScopeNotFound for the first of them whose scope there is not."""
+        there = set(self.scopes("*"))
+        for did in dids:
+            if did.scope not in there:
+                raise ScopeNotFound(f"{did}: there is no scope {did.scope}: whoever runs the catalog makes scopes")
 
     def _names(self, scope: str, pattern: str) -> Iterator[str]:
         """The server knows `*` alone; it takes `_` in a name with `*` for any one character, so all are looked at."""
@@ -119,6 +161,22 @@ class Reading:
         self.of_type(container, "CONTAINER")
         return sorted(map(did_of, self.content(container)), key=lambda did: (did.name, did.scope))
 
+    def parents(self, dids: Iterable[Did]) -> dict[Did, list[Did]]:
+        with pool_of("parents") as pool:
+            found = asked_ahead(pool, self._parents_of_some, chunks(self.rows(dids), _BATCH))
+            return {did: sorted(above, key=lambda each: (each.name, each.scope)) for did, above in found}
+
+    def _parents_of_some(self, dids: Iterable[Did]) -> list[tuple[Did, list[Did]]]:
+        return [(did, self._calls.ask(f"what {did} is in", partial(_parents, did=did))) for did in dids]
+
+    def copies_at(self, files: Iterable[Did], rse: str) -> dict[Did, Sequence[str]]:
+        """The PFNs of those that have a copy at this RSE, in whatever state. All must be files that there are."""
+        there: dict[Did, Sequence[str]] = {}
+        for chunk in chunks(files):
+            rows = self._calls.ask(f"copies at {rse}", partial(_copies, dids=chunk, rse=rse, readable=False))
+            there |= {did_of(row): row["rses"].get(rse, ()) for row in rows if rse in row["states"]}
+        return there
+
     def metadata(self, dids: Iterable[Did]) -> dict[Did, dict[str, Any]]:
         asked = list(dids)
         if self._people_set_keys:
@@ -132,7 +190,7 @@ class Reading:
         rows = self.rows(asked)
         return readable(lambda: {did: metadata_of(row) for did, row in rows.items()})
 
-    def replicas(self, dids: Iterable[Did], rse: str | None) -> dict[Did, list[Replica]]:
+    def replicas(self, dids: Iterable[Did], rse: str | None, readable: bool) -> dict[Did, list[Replica]]:
         """The server leaves out the files of a dataset that have no copy, so they are listed first."""
         found: dict[Did, dict[str, Replica]] = {}
         for chunk in chunks(dict.fromkeys(dids)):
@@ -141,8 +199,8 @@ class Reading:
                 continue
             for did in self._calls.ask(_about(known), partial(_files_of, dids=known)):
                 found.setdefault(did, {})
-            for row in self._calls.ask(_about(known), partial(_copies, dids=known, rse=rse)):
-                found.setdefault(did_of(row), {}).update({copy.rse: copy for copy in _replicas(row)})
+            for row in self._calls.ask(_about(known), partial(_copies, dids=known, rse=rse, readable=readable)):
+                found.setdefault(did_of(row), {}).update({copy.rse: copy for copy in _replicas(row, readable)})
         return {did: [copies[name] for name in sorted(copies)] for did, copies in found.items()}
 
 
@@ -150,15 +208,20 @@ def _files_of(client: Client, dids: Sequence[Did]) -> list[Did]:
     return [did_of(row) for row in client.bulk_list_files([wire(did) for did in dids])]
 
 
-def _copies(client: Client, dids: Sequence[Did], rse: str | None) -> list[_Row]:
-    rows = client.list_replicas([wire(did) for did in dids], rse_expression=rse, resolve_archives=False)
-    return list(rows)
+def _copies(client: Client, dids: Sequence[Did], rse: str | None, readable: bool = True) -> list[_Row]:
+    asked = [wire(did) for did in dids]
+    return list(client.list_replicas(asked, rse_expression=rse, all_states=not readable, resolve_archives=False))
 
 
-def _replicas(row: _Row) -> Iterator[Replica]:
-    """One of each RSE: the PFN that its most preferred protocol gives."""
+def _parents(client: Client, did: Did) -> list[Did]:
+    return [did_of(row) for row in client.list_parent_dids(*did)]
+
+
+def _replicas(row: _Row, readable: bool) -> Iterator[Replica]:
+    """One of each RSE: the PFN that its most preferred protocol gives. Without one there is nothing to read it by."""
     ranked = sorted(row["pfns"].items(), key=lambda item: item[1]["priority"], reverse=True)
-    for rse, pfn in {how["rse"]: pfn for pfn, how in ranked}.items():
+    without = {} if readable else dict.fromkeys(row["states"], "")
+    for rse, pfn in {**without, **{how["rse"]: pfn for pfn, how in ranked}}.items():
         yield Replica(did_of(row), rse, pfn, number(row["bytes"]))
 
 

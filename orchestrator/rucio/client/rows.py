@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any, Final, TypeVar
 from uuid import UUID
@@ -16,6 +17,7 @@ from orchestrator.rucio.port import (
     DatasetState,
     FileEntry,
     InvalidDid,
+    ReplicationRule,
 )
 from schemas.did import Did
 
@@ -121,7 +123,27 @@ def dataset_entry(row: Mapping[str, Any], counts: tuple[int, int, int] | None = 
         bytes=bytes_,
         length=length,
         events=events,
+        expires_at=moment(row["expired_at"]),
+        used_at=moment(row.get("accessed_at")),
     )
+
+
+def rule_of(row: Mapping[str, Any]) -> ReplicationRule:
+    """A replication rule, as it is listed."""
+    return ReplicationRule(
+        id=row["id"],
+        did=did_of(row),
+        account=row["account"],
+        rse_expression=row["rse_expression"],
+        copies=int(row["copies"]),
+        locked=bool(row["locked"]),
+        expires_at=moment(row["expires_at"]),
+    )
+
+
+def seconds(lifetime: timedelta | None) -> int | None:
+    """A lifetime as the server takes it: what has not quite passed has not passed."""
+    return None if lifetime is None else max(math.ceil(lifetime.total_seconds()), 0)
 
 
 def metadata_of(row: Mapping[str, Any]) -> dict[str, Any]:

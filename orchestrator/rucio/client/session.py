@@ -20,6 +20,7 @@ from rucio.client.didclient import DIDClient
 from rucio.client.pingclient import PingClient
 from rucio.client.replicaclient import ReplicaClient
 from rucio.client.rseclient import RSEClient
+from rucio.client.ruleclient import RuleClient
 from rucio.client.scopeclient import ScopeClient
 
 from orchestrator.rucio.client.access import Access
@@ -45,7 +46,11 @@ class ServerAway(Exception):
     """An answer that is not Rucio's: a proxy before it says that there is no server."""
 
 
-class Client(AccountClient, DIDClient, PingClient, ReplicaClient, RSEClient, ScopeClient):  # type: ignore[misc]
+class _Copies(ReplicaClient, RSEClient, RuleClient):  # type: ignore[misc]  # no type hints
+    """What is asked about copies and what holds them."""
+
+
+class Client(_Copies, AccountClient, DIDClient, PingClient, ScopeClient):  # type: ignore[misc]  # no type hints
     """Sends each request once. Not for several threads at once: a `requests.Session` is not.
 
     Raises:

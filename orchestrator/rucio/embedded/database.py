@@ -11,7 +11,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Final, Literal
 
-from orchestrator.rucio.embedded.tables import furnish
+from orchestrator.rucio.embedded.tables import TablesTooNew, furnish
 from orchestrator.rucio.port import CatalogUnavailable
 
 #: Seconds that one writer waits for another.
@@ -25,7 +25,7 @@ class Database:
         """Make the file and its tables. One process at a time: SQLite does not queue for a change of journal mode.
 
         Raises:
-            CatalogUnavailable: the file cannot be used.
+            CatalogUnavailable: the file cannot be used, or a newer muleteer made it.
         """
         self.path = path
         try:
@@ -35,6 +35,8 @@ class Database:
                 furnish(db)
         except OSError as error:
             raise CatalogUnavailable(f"the catalog {path} cannot be made: {error}") from error
+        except TablesTooNew as error:
+            raise CatalogUnavailable(f"the catalog {path} cannot be used: {error}") from error
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:

@@ -14,7 +14,7 @@ from schemas.did import Did
 
 Kind = Literal["DATASET", "CONTAINER"]
 
-#: Datasets that `closed_after` gives at once.
+#: Datasets that `closed_after` and `matching_after` give at once.
 _PAGE: Final = 1000
 
 _COUNTS: Final = ("bytes", "length", "events")
@@ -49,14 +49,19 @@ def create(
     db: sqlite3.Connection, did: Did, kind: Kind, account: str, moment: str, expired_at: str | None = None
 ) -> int:
     """Gives its id. Raises DidExists."""
-    if row_of(db, "dataset", did) or row_of(db, "file", did):
-        raise DidExists(f"{did} exists already: choose another name, or erase it first")
+    demand_free(db, did)
     made = db.execute(
         "INSERT INTO dataset (scope, name, account, created_at, kind, expired_at) VALUES (?, ?, ?, ?, ?, ?)",
         (*did, account, moment, kind, expired_at),
     )
     assert made.lastrowid is not None
     return made.lastrowid
+
+
+def demand_free(db: sqlite3.Connection, did: Did) -> None:
+    """Raises DidExists."""
+    if row_of(db, "dataset", did) or row_of(db, "file", did):
+        raise DidExists(f"{did} exists already: choose another name, or erase it first")
 
 
 def set_metadata(db: sqlite3.Connection, id_: int, key: str, value: object) -> None:
@@ -82,6 +87,30 @@ def reopen(db: sqlite3.Connection, row: sqlite3.Row) -> None:
 def erase(db: sqlite3.Connection, row: sqlite3.Row) -> None:
     """It leaves the containers that it is in, and what is in it stays."""
     db.execute("DELETE FROM dataset WHERE id = ?", (row["id"],))
+
+
+def expire(db: sqlite3.Connection, id_: int, moment: str | None) -> None:
+    """Say when it is erased."""
+    db.execute("UPDATE dataset SET expired_at = ? WHERE id = ?", (moment, id_))
+
+
+def mark_incomplete(db: sqlite3.Connection, id_: int) -> bool:
+    """Whether it was not so before."""
+    return db.execute("UPDATE dataset SET is_incomplete = 1 WHERE id = ? AND NOT is_incomplete", (id_,)).rowcount > 0
+
+
+def take_out(db: sqlite3.Connection, container_id: int, child_id: int) -> bool:
+    """Whether it was in the container."""
+    query = "DELETE FROM enclosure WHERE container_id = ? AND child_id = ?"
+    return db.execute(query, (container_id, child_id)).rowcount > 0
+
+
+def containers_of(db: sqlite3.Connection, id_: int) -> Sequence[sqlite3.Row]:
+    """Those that it is directly in, by name."""
+    return db.execute(
+        "SELECT dataset.* FROM enclosure JOIN dataset ON container_id = id WHERE child_id = ? ORDER BY name, scope",
+        (id_,),
+    ).fetchall()
 
 
 def enclose(db: sqlite3.Connection, container: Did, dids: Iterable[Did]) -> Sequence[tuple[Did, Kind]]:
@@ -126,10 +155,26 @@ def children(db: sqlite3.Connection, container: Did) -> Sequence[Did]:
     return [Did(row["scope"], row["name"]) for row in rows]
 
 
+def scopes(db: sqlite3.Connection, pattern: str) -> Sequence[str]:
+    """The scopes in which there is anything."""
+    used = "SELECT scope FROM dataset UNION SELECT scope FROM file"
+    rows = db.execute(f"SELECT scope FROM ({used}) WHERE shell_match(scope, ?) ORDER BY scope", (pattern,))
+    return [row["scope"] for row in rows]
+
+
 def matching(db: sqlite3.Connection, kind: Kind, scope: str, name: str) -> Sequence[sqlite3.Row]:
     return db.execute(
         "SELECT * FROM dataset WHERE kind = ? AND shell_match(scope, ?) AND shell_match(name, ?) ORDER BY name, scope",
         (kind, scope, name),
+    ).fetchall()
+
+
+def matching_after(db: sqlite3.Connection, after: int, scope: str, name: str) -> Sequence[sqlite3.Row]:
+    """Some of the datasets that match and whose id is larger, by id."""
+    return db.execute(
+        "SELECT * FROM dataset WHERE id > ? AND kind = 'DATASET' AND shell_match(scope, ?) AND shell_match(name, ?)"
+        " ORDER BY id LIMIT ?",
+        (after, scope, name, _PAGE),
     ).fetchall()
 
 
@@ -142,9 +187,13 @@ def closed_after(db: sqlite3.Connection, after: tuple[str, int], scope: str) -> 
     ).fetchall()
 
 
-def expired(db: sqlite3.Connection, moment: datetime) -> Sequence[sqlite3.Row]:
-    """Datasets whose lifetime is over."""
-    return db.execute("SELECT * FROM dataset WHERE expired_at <= ?", (written(moment),)).fetchall()
+def expired(db: sqlite3.Connection, moment: datetime, most: int) -> Sequence[sqlite3.Row]:
+    """Some datasets and containers whose lifetime is over, but not those with a locked rule on them."""
+    return db.execute(
+        "SELECT * FROM dataset WHERE expired_at <= ?"
+        " AND NOT EXISTS (SELECT 1 FROM rule WHERE dataset_id = dataset.id AND locked) LIMIT ?",
+        (written(moment), most),
+    ).fetchall()
 
 
 def counts(row: sqlite3.Row) -> Mapping[str, int]:
@@ -159,7 +208,10 @@ def dataset_entry(row: sqlite3.Row) -> DatasetEntry:
         account=row["account"],
         created_at=read(row["created_at"]),
         closed_at=_moment(row["closed_at"]),
-        **counts(row),
+        bytes=row["bytes"],
+        length=row["length"],
+        events=row["events"],
+        expires_at=_moment(row["expired_at"]),
     )
 
 

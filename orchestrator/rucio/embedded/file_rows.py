@@ -5,12 +5,21 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from datetime import datetime
+from typing import Any, Final
 
 from orchestrator.rucio.embedded.dataset_rows import below, row_of
+from orchestrator.rucio.embedded.disk import place_of
+from orchestrator.rucio.embedded.outbox import written
 from orchestrator.rucio.embedded.rules import check_same
 from orchestrator.rucio.port import FileEntry, InvalidDid, Replica
 from schemas.did import Did
+
+#: Copies that are to be deleted by then, each with what is registered of its file.
+_MARKED: Final = (
+    "SELECT file.id, scope, name, bytes, events, replica.rse, replica.pfn, seen_in"
+    " FROM replica JOIN file ON file_id = id WHERE tombstone <= ?"
+)
 
 
 def register(db: sqlite3.Connection, entry: FileEntry) -> sqlite3.Row:
@@ -34,14 +43,20 @@ def demand_no_dataset(db: sqlite3.Connection, did: Did) -> None:
         raise InvalidDid(f"{did} is a {row['kind'].lower()}: a file needs a name of its own")
 
 
-def copy(db: sqlite3.Connection, file_id: int, rse: str, pfn: str) -> bool:
-    """Whether it is new: of each file there is one copy at an RSE, the first."""
+def copy(db: sqlite3.Connection, file_id: int, rse: str, pfn: str, place: bytes | None) -> bool:
+    """Whether it is new: of each file there is one copy at an RSE, the first. One that is known is marked no more."""
     db.execute("INSERT OR IGNORE INTO rse VALUES (?)", (rse,))
-    return db.execute("INSERT OR IGNORE INTO replica VALUES (?, ?, ?)", (file_id, rse, pfn)).rowcount > 0
+    query = "INSERT OR IGNORE INTO replica (file_id, rse, pfn, place) VALUES (?, ?, ?, ?)"
+    if db.execute(query, (file_id, rse, pfn, place)).rowcount:
+        return True
+    unmark(db, [(file_id, rse)])
+    return False
 
 
-def attach(db: sqlite3.Connection, dataset_id: int, files: Iterable[sqlite3.Row]) -> int:
-    """How many were not attached before."""
+def attach(db: sqlite3.Connection, dataset_id: int, files: Sequence[sqlite3.Row]) -> int:
+    """How many were not attached before. None of their copies is marked any more, wherever it is."""
+    query = "UPDATE replica SET tombstone = NULL, seen_in = NULL WHERE file_id = ? AND tombstone IS NOT NULL"
+    db.executemany(query, ((file["id"],) for file in files))
     new = [
         file
         for file in files
@@ -52,6 +67,88 @@ def attach(db: sqlite3.Connection, dataset_id: int, files: Iterable[sqlite3.Row]
         (sum(file["bytes"] for file in new), len(new), sum(file["events"] or 0 for file in new), dataset_id),
     )
     return len(new)
+
+
+def detach(db: sqlite3.Connection, dataset_id: int, file: sqlite3.Row) -> bool:
+    """Whether it was in the dataset."""
+    query = "DELETE FROM attachment WHERE dataset_id = ? AND file_id = ?"
+    if not db.execute(query, (dataset_id, file["id"])).rowcount:
+        return False
+    db.execute(
+        "UPDATE dataset SET bytes = bytes - ?, length = length - 1, events = events - ? WHERE id = ?",
+        (file["bytes"], file["events"] or 0, dataset_id),
+    )
+    return True
+
+
+def datasets_of(db: sqlite3.Connection, file_id: int) -> Sequence[sqlite3.Row]:
+    """Those that it is in, by name."""
+    return db.execute(
+        "SELECT dataset.* FROM attachment JOIN dataset ON dataset_id = id WHERE file_id = ? ORDER BY name, scope",
+        (file_id,),
+    ).fetchall()
+
+
+def mark(db: sqlite3.Connection, did: Did, rse: str) -> bool:
+    """Mark a copy for deletion, if there is one. False: a rule holds it."""
+    row = row_of(db, "file", did)
+    if row is None:
+        return True
+    if db.execute("SELECT 1 FROM lock WHERE file_id = ? AND rse = ?", (row["id"], rse)).fetchone() is not None:
+        return False
+    query = "UPDATE replica SET tombstone = '' WHERE file_id = ? AND rse = ? AND tombstone IS NULL"
+    db.execute(query, (row["id"], rse))
+    return True
+
+
+def unmark(db: sqlite3.Connection, copies: Iterable[tuple[int, str]]) -> None:
+    """Have copies, by file and RSE, not deleted."""
+    query = "UPDATE replica SET tombstone = NULL, seen_in = NULL WHERE file_id = ? AND rse = ?"
+    db.executemany(query, copies)
+
+
+def marked(db: sqlite3.Connection, moment: datetime, most: int) -> Sequence[sqlite3.Row]:
+    """Some copies that are to be deleted by now, each with what is registered of its file."""
+    return db.execute(f"{_MARKED} ORDER BY tombstone, file_id LIMIT ?", (written(moment), most)).fetchall()
+
+
+def still_marked(db: sqlite3.Connection, copy: sqlite3.Row, moment: datetime) -> sqlite3.Row | None:
+    """One of those that `marked` gave, as it is now; None if it is not to be deleted any more."""
+    query = f"{_MARKED} AND file_id = ? AND rse = ?"
+    row: sqlite3.Row | None = db.execute(query, (written(moment), copy["id"], copy["rse"])).fetchone()
+    return row
+
+
+def note_seen(db: sqlite3.Connection, copy: sqlite3.Row, directory: str) -> None:
+    """Say that it is on its disk, in this directory, before it is deleted."""
+    db.execute("UPDATE replica SET seen_in = ? WHERE file_id = ? AND rse = ?", (directory, copy["id"], copy["rse"]))
+
+
+def put_off(db: sqlite3.Connection, copy: sqlite3.Row, moment: datetime) -> None:
+    """Have the deletion of a copy tried again then."""
+    db.execute(
+        "UPDATE replica SET tombstone = ? WHERE file_id = ? AND rse = ?", (written(moment), copy["id"], copy["rse"])
+    )
+
+
+def others_there(db: sqlite3.Connection, copy: sqlite3.Row) -> Sequence[sqlite3.Row]:
+    """Other copies that are registered at the place that the PFN of this one means now: links may have changed."""
+    rows = db.execute("SELECT * FROM replica WHERE place = ?", (place_of(copy["pfn"]),))
+    return [row for row in rows if (row["file_id"], row["rse"]) != (copy["id"], copy["rse"])]
+
+
+def remove_copy(db: sqlite3.Connection, copy: sqlite3.Row) -> bool:
+    """Whether it was the last one of its file."""
+    db.execute("DELETE FROM replica WHERE file_id = ? AND rse = ?", (copy["id"], copy["rse"]))
+    left = db.execute("SELECT pfn FROM replica WHERE file_id = ? ORDER BY rse", (copy["id"],)).fetchone()
+    if left is not None:
+        db.execute("UPDATE file SET pfn = ? WHERE id = ? AND pfn = ?", (left["pfn"], copy["id"], copy["pfn"]))
+    return left is None
+
+
+def forget(db: sqlite3.Connection, file_id: int) -> None:
+    """A file that has no copies and is in no dataset."""
+    db.execute("DELETE FROM file WHERE id = ?", (file_id,))
 
 
 def files_of(db: sqlite3.Connection, dataset_id: int) -> Sequence[FileEntry]:

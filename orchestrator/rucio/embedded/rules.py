@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Set
 from typing import Any, Final
 
+from orchestrator.rucio.metadata import as_kept
 from orchestrator.rucio.port import (
     KEPT_METADATA,
     CatalogError,
@@ -44,11 +45,16 @@ def check_did(did: Did) -> None:
         )
 
 
+def check_place(did: Did, pfn: str) -> None:
+    """Raises InvalidDid, InvalidPfn."""
+    check_did(did)
+    if not pfn:
+        raise InvalidPfn(f"{did}: it is not said where the file lies")
+
+
 def check_file(entry: FileEntry) -> None:
     """Raises InvalidDid, InvalidPfn, CatalogError."""
-    check_did(entry.did)
-    if not entry.pfn:
-        raise InvalidPfn(f"{entry.did}: it is not said where the file lies")
+    check_place(entry.did, entry.pfn)
     if entry.adler32 is None or not _ADLER32.fullmatch(entry.adler32):
         raise CatalogError(f"{entry.did}: adler32 {entry.adler32!r} is not eight lower-case hexadecimal digits")
     if entry.md5 is not None and not _MD5.fullmatch(entry.md5):
@@ -68,8 +74,11 @@ def check_same(known: FileEntry, offered: FileEntry) -> None:
         raise FileDiffers(f"{known.did} is registered with {words}: it needs a name of its own")
 
 
-def check_metadata(did: Did, metadata: Mapping[str, Any]) -> None:
-    """Raises CatalogError: the catalog keeps the key itself, the key cannot be one, or it cannot have that value."""
+def checked_metadata(did: Did, metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """The metadata as it is kept.
+
+    Raises CatalogError: the catalog keeps the key itself, the key cannot be one, or it cannot have that value.
+    """
     for key, value in metadata.items():
         if key in KEPT_METADATA:
             raise CatalogError(f"{did}: {key} is kept by the catalog and cannot be set")
@@ -77,6 +86,7 @@ def check_metadata(did: Did, metadata: Mapping[str, Any]) -> None:
             raise CatalogError(f"{did}: {key!r} is no key: letters, digits, `_`, `.` and `-`, and no digit first")
         if value is not None and not isinstance(value, str | int | float | bool):
             raise CatalogError(f"{did}: {key} = {value!r} is no text, number or truth")
+    return {key: as_kept(did, key, value) for key, value in metadata.items()}
 
 
 def check_rse(name: str) -> None:

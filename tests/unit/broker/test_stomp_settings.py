@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from orchestrator.broker.stomp import StompBroker, StompSettings
@@ -32,7 +34,7 @@ def test_no_address() -> None:
 
 
 @pytest.mark.parametrize("half", [{"client_id": "muleteer"}, {"subscription_name": "events"}])
-def test_half_durable(half: dict[str, str]) -> None:
+def test_half_durable(half: dict[str, Any]) -> None:
     """A client_id without a subscription_name, or the other way round, is refused: it would not be durable."""
     with pytest.raises(ValueError, match="give both or none"):
-        StompSettings(addresses=ADDRESSES, destination="/topic/events", **half)  # type: ignore[arg-type]
+        StompSettings(addresses=ADDRESSES, destination="/topic/events", **half)

@@ -15,7 +15,7 @@ import pytest
 import structlog
 from typer.testing import CliRunner
 
-from orchestrator.cli import app
+from orchestrator.cli.commands import app
 from orchestrator.store.store import Store
 
 
@@ -39,7 +39,7 @@ Muleteer = Callable[..., Said]
 @pytest.fixture(autouse=True)
 def _as_it_was(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A command may set up logs and signals for its process; the next test finds them as they were."""
-    for variable in [key for key in os.environ if key.startswith("MULETEER_")]:
+    for variable in [key for key in os.environ if key.startswith("MULETEER_") or key == "COLUMNS"]:
         monkeypatch.delenv(variable)
     handlers, level = logging.root.handlers[:], logging.root.level
     signals = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -51,12 +51,13 @@ def test_a_complete_dataset_passes(muleteer: Muleteer) -> None:
 
 
 def test_each_finding_is_a_line_with_the_file(muleteer: Muleteer) -> None:
+    """What is found of a file is headed by it; that there is none, by the dataset."""
     said = muleteer("check", "dataset", f"{SCOPE}:CALO-*", f"{SCOPE}:NONE", "--closed", *NUMBERED)
 
     assert said.code == 1
     assert said.out.splitlines() == [
         f"{SCOPE}:CALO-00021616: it is open (closed)",
-        f"{SCOPE}:CALO-00021616-000.root: number 1 is missing, run 00021616 (numbered)",
+        f"{SCOPE}:CALO-00021616: number 1 is missing, run 00021616 (numbered)",
         f"{SCOPE}:NONE: the catalog has no such dataset: never made, or erased (exists)",
         "3 datasets checked: 3 found wrong",
     ]
@@ -214,3 +215,26 @@ def test_lost_closings_are_found_and_stored(muleteer: Muleteer, monkeypatch: pyt
         ("SEED-00021615", "reconcile"),
     }
     assert [each["missing"] for each in muleteer("reconcile", "list", "--json").json] == [0, 2]
+
+
+def test_a_scope_that_there_is_not_is_said(muleteer: Muleteer) -> None:
+    """It must not look like one of which nothing is missing; the exit code is that of a thing not found."""
+    typo = muleteer("reconcile", "once", "--scope", f"{SCOPE}s", "--json")
+
+    assert (typo.code, typo.out) == (4, "")
+    assert f"has no scope {SCOPE}s; did you mean {SCOPE}?" in typo.err
+
+
+def test_a_pattern_of_scopes_that_fits_none_is_said(muleteer: Muleteer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other patterns count all the same. JSON stays one value."""
+    monkeypatch.setenv("MULETEER_RECONCILE__PATIENCE", "0s")
+    since = f"{datetime.now(UTC) - timedelta(hours=1):%Y-%m-%dT%H:%M:%S}"
+
+    none = muleteer("reconcile", "once", "--since", since, "--scope", "nowhere.*")
+    both = muleteer("reconcile", "once", "--since", since, "--scope", "nowhere.*", "--scope", f"{SCOPE}*", "--json")
+
+    assert (none.code, both.code) == (0, 0)
+    for said in (none, both):
+        assert "fits nowhere.*: nothing is looked at for it" in said.err
+    assert none.out.startswith("Nothing was closed in nowhere.* from ")
+    assert both.json["closings"] == 2

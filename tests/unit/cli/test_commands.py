@@ -17,7 +17,7 @@ from orchestrator.core.matching import RuleSet
 from orchestrator.store.intake import Arrival
 from orchestrator.store.launches import Intent
 from orchestrator.store.store import Store
-from schemas.dispatch import AttemptOutcome, DispatchState
+from schemas.dispatch import AttemptOutcome, DispatchId, DispatchState
 from schemas.launch import StepProgress, StepState
 from schemas.message import MessageId, MessageState
 from tests.unit.making import FRAMES, NAME, NOW, UNMATCHED, body, frame, later, rule, script
@@ -366,6 +366,42 @@ def test_dispatching_once_carries_out_what_the_rules_ask_for(store: Store, mulet
     assert done.code == 1
     assert "2 messages judged: 2 dispatched" in done.out
     assert [str(each.state) for each in store.dispatches.list()] == ["failed", "done"]
+
+
+def test_what_waits_for_the_catalog_is_no_failure(store: Store, muleteer: Muleteer, home: Path) -> None:
+    """Exit 0 with the reason if something only waits for what it requires; 1 if something failed beside it."""
+    run = {"run": {"command": ["true"]}}
+    waits, fails = (
+        rule("waits", ".*", {**run, "require": {"closed": True}}),
+        rule("fails", "B", {"run": {"command": ["false"]}}),
+    )
+    store.rules.apply([waits, fails], prune=False, who="test", now=NOW)
+    store.messages.take_in([frame(name="A")], origin="broker", now=NOW)
+
+    alone = muleteer("dispatch", "once")
+    store.messages.take_in([frame(name="B")], origin="broker", now=NOW)
+    both = muleteer("dispatch", "once")
+
+    assert (alone.code, both.code) == (0, 1)
+    assert "dispatch 1 (waits) is ready: required: " in alone.out
+    assert store.dispatches.get(DispatchId(1)).state is DispatchState.READY
+
+
+def test_a_catalog_that_cannot_be_asked_is_a_failure(store: Store, muleteer: Muleteer, home: Path) -> None:
+    """Nobody can say then whether what is required holds."""
+    (home / "muleteer.toml").write_text('[catalog]\nkind = "rucio"\nhost = "http://127.0.0.1:9"\naccount = "me"\n')
+    store.rules.apply(
+        [rule("waits", ".*", {"run": {"command": ["true"]}, "require": {"closed": True}})],
+        prune=False,
+        who="test",
+        now=NOW,
+    )
+    store.messages.take_in([frame(name="A")], origin="broker", now=NOW)
+
+    said = muleteer("dispatch", "once")
+
+    assert said.code == 1
+    assert "required: the catalog cannot be asked" in " ".join(said.out.split())
 
 
 # inject, export, import.

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.cli import terminal
 from orchestrator.clock import utc_now
 from orchestrator.store.launches import Intent, Noted
 from orchestrator.store.store import Store
@@ -107,7 +106,7 @@ def test_every_launch_in_a_list_stays_on_its_line_at_80_columns(
     three: Sequence[Launch], muleteer: Muleteer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Names, counts and how long ago: nothing is folded."""
-    monkeypatch.setattr(terminal.out, "width", 80)
+    monkeypatch.setenv("COLUMNS", "80")
 
     lines = muleteer("launches", "list").out.splitlines()
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from orchestrator.panda.embedded.engine import LocalEngine
-from orchestrator.panda.port import PackedFile, Submission, SubmissionState, SubmissionStep, Tracked
+from orchestrator.panda.port import PackedFile, Progress, Submission, SubmissionState, SubmissionStep, Tracked
 from orchestrator.store.launches import Intent
 from orchestrator.store.store import Store
 from schemas.launch import Launch, LaunchState, StepProgress, StepState
@@ -137,7 +137,8 @@ def test_a_step_that_failed_here_shows_the_end_of_its_log(store: Store, muleteer
     said = muleteer("launches", "failures")
     group = muleteer("launches", "failures", "--json").json["groups"][0]
 
-    assert SubmissionState.FAILED in {progress.state for progress in engine.look([tracked]).values()}  # type: ignore[union-attr]
+    (progress,) = engine.look([tracked]).values()
+    assert isinstance(progress, Progress) and progress.state is SubmissionState.FAILED
     assert (group["class"], group["source"], group["code"]) == ("memory", "payload", 3)
     assert "reading MemoryError" in said.out
     assert str(found[0].log) in said.out

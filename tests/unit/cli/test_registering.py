@@ -6,9 +6,16 @@ import json
 import os
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
+from orchestrator.clock import utc_now
+from orchestrator.core.registering import Policy, Told, planned
+from orchestrator.store.registration_rows import Wanted
+from orchestrator.store.store import Store
+from schemas.did import Did
+from schemas.registration import ManifestEntry
 from tests.unit.cli.conftest import Muleteer
 
 DATASET = "group.x:RUN-00021615"
@@ -301,3 +308,82 @@ def test_what_is_nowhere_is_said(muleteer: Muleteer, data: Path) -> None:
     assert [each["rse"] for each in said.json["copies"]] == ["LOCAL"] * 3
     assert said.json["without"] == ["group.x:NONE"]
     assert os.fspath(data) in said.json["copies"][0]["pfn"]
+
+
+def test_what_is_told_twice_or_in_strange_letters_is_among_the_refused(
+    muleteer: Muleteer, data: Path, home: Path
+) -> None:
+    """Each with its place on the list: on the terminal, in JSON and in the report."""
+    other = home / "other"
+    other.mkdir()
+    (other / "seg-0.root").write_bytes(b"another")
+    Path(os.fsdecode(os.fsencode(other) + b"/bad\xff.root")).write_bytes(b"x")
+
+    said = muleteer("register", "fill", DATASET, data, other, "--report", home / "r.json")
+    as_json = muleteer("register", "fill", DATASET, data, other, "--json")
+
+    refused = as_json.json["refused"]
+    assert refused == json.loads((home / "r.json").read_text())["refused"]
+    reasons = [each["reason"] for each in refused if each["place"] is not None]
+    assert len(reasons) == 2 and "not UTF-8" in "".join(reasons) and "was told before" in "".join(reasons)
+    table = said.out.partition("refused ")[2]
+    assert "not UTF-8: rename it" in table and "seg-0.root was told before" in table
+
+
+def test_a_long_reason_is_cut_in_the_list_and_whole_elsewhere(muleteer: Muleteer, data: Path) -> None:
+    """A table with a line for each registration stays one."""
+    for number in range(9):
+        (data / f"empty-{number}.root").touch()
+    muleteer("register", "fill", DATASET, data)
+
+    listed, as_json = muleteer("register", "list"), muleteer("register", "list", "--json").json
+    whole = as_json[0]["reason"]
+
+    assert len(whole) > 200 and whole in muleteer("register", "show", "1").out.replace("\n", "")
+    assert whole[:77] + "..." in listed.out and whole[:90] not in listed.out
+
+
+def test_a_simulation_reads_what_a_list_tells_only_if_it_is_to_verify(
+    muleteer: Muleteer, data: Path, home: Path
+) -> None:
+    """It says so, and the words are those of the real call."""
+    (home / "m.csv").write_text(f"pfn,md5\n{data}/seg-0.root,{'0' * 32}\n")
+    words = ("register", "fill", DATASET, "--from", home / "m.csv")
+
+    unread = muleteer(*words, "--simulate", "--json")
+    read = muleteer(*words, "--simulate", "--verify", "--json")
+    really = muleteer(*words, "--json")
+
+    assert (unread.code, unread.json["counts"]) == (0, {"create": 1, "register": 1})
+    assert "with --verify they are" in " ".join(unread.err.split())
+    assert (read.code, read.json["simulated"][1]["reason"]) == (1, really.json["refused"][0]["reason"])
+
+
+def test_links_are_refused_before_as_they_are_then(muleteer: Muleteer, data: Path, home: Path) -> None:
+    """By the setting registration.follow_links."""
+    (data / "link.root").symlink_to(data / "seg-0.root")
+
+    refused = muleteer("register", "fill", DATASET, data / "link.root", "--simulate", "--json")
+    (home / "muleteer.toml").write_text("[registration]\nfollow_links = true\n")
+    followed = muleteer("register", "fill", DATASET, data / "link.root", "--simulate", "--json")
+
+    assert (refused.code, followed.code) == (1, 0)
+    assert "set registration.follow_links" in refused.json["simulated"][1]["reason"]
+
+
+def test_somebody_who_fills_the_same_dataset_is_named(muleteer: Muleteer, data: Path, home: Path) -> None:
+    """With the moment since when he may be at work."""
+    muleteer("register", "fill", DATASET, data / "seg-0.root", "--open")
+    store = Store.open(f"sqlite:///{home / 'muleteer.db'}")
+    try:
+        begun = store.registrations.begin(Wanted(Did.parse(DATASET)), who="cli:jane", why=None, now=utc_now())
+        plan = planned(Told(ManifestEntry(pfn=str(data / "seg-1.root")), "list:1"), "group.x", Policy(), lambda: "")
+        store.registrations.plan(begun.registration, [plan], lambda: str(uuid4()))
+        store.registrations.listed(begun, whole=True, who="cli:jane", now=utc_now())
+    finally:
+        store.close()
+
+    said = muleteer("register", "fill", DATASET, data / "seg-2.root")
+
+    assert said.code == 1
+    assert "cli:jane at " in said.out and "wait for that if it is still at work" in " ".join(said.out.split())

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.cli import terminal
 from orchestrator.clock import utc_now
 from orchestrator.core.retrying import Wanted
 from orchestrator.store.launches import Intent
@@ -35,12 +34,6 @@ def folder(home: Path) -> Path:
     place.mkdir(parents=True)
     (place / "workflow.yaml").write_text(DOCUMENT)
     return place
-
-
-@pytest.fixture(autouse=True)
-def _wide(monkeypatch: pytest.MonkeyPatch) -> None:
-    for console in (terminal.out, terminal.err):
-        monkeypatch.setattr(console, "width", 300)
 
 
 @pytest.fixture

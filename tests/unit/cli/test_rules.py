@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,16 +42,32 @@ def in_force(store: Store) -> dict[str, Rule]:
     return {version.rule.name: version.rule for version in store.rules.in_force()[1]}
 
 
-def editor(home: Path, monkeypatch: pytest.MonkeyPatch, lines: str) -> None:
-    """Let $EDITOR be a script that gets the file as $1."""
+@dataclass(frozen=True)
+class Editor:
+    """$EDITOR is a script that notes which file it gets, as its second word."""
+
+    home: Path
+
+    def does(self, lines: str) -> None:
+        """The script goes on like this."""
+        script(self.home, "editor", f'echo "$2" >> {self.home}/edited\n{lines}')
+
+    @property
+    def drafts(self) -> list[Path]:
+        """The files that it was given and that are still there."""
+        edited = self.home / "edited"
+        names = edited.read_text().splitlines() if edited.exists() else []
+        return [path for path in map(Path, names) if path.exists()]
+
+
+@pytest.fixture
+def editor(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Editor]:
     monkeypatch.delenv("VISUAL", raising=False)
-    monkeypatch.setenv("TMPDIR", str(home))
-    monkeypatch.setattr("tempfile.tempdir", None)
-    monkeypatch.setenv("EDITOR", f"{script(home, 'editor', lines)} --wait")
-
-
-def drafts(home: Path) -> list[Path]:
-    return sorted(home.glob("noisy-*.yaml"))
+    monkeypatch.setenv("EDITOR", f"{home}/actors/editor --wait")
+    found = Editor(home)
+    yield found
+    for draft in found.drafts:
+        draft.unlink()
 
 
 # Applying, listing, exporting.
@@ -282,30 +301,26 @@ def test_a_difference_with_what_is_not_there_is_refused(live: Store, muleteer: M
 # Editing.
 
 
-def test_an_edited_rule_comes_into_force(
-    live: Store, muleteer: Muleteer, home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_edited_rule_comes_into_force(live: Store, muleteer: Muleteer, editor: Editor) -> None:
     """What the editor leaves is checked and applied, with who and why; nothing is left behind."""
-    editor(home, monkeypatch, 'sed -i "s/X-/Y-/" "$2"')
+    editor.does('sed -i "s/X-/Y-/" "$2"')
 
     said = muleteer("rules", "edit", "noisy", "--reason", "renamed")
 
     assert said.out.splitlines() == ["changed   noisy", "revision 2 is in force"]
     assert in_force(live)["noisy"] == NOISY.model_copy(update={"pattern": r"Y-(?P<run>\d+)"})
-    assert (live.rules.version("noisy").reason, drafts(home)) == ("renamed", [])
+    assert (live.rules.version("noisy").reason, editor.drafts) == ("renamed", [])
 
 
-def test_a_rule_that_was_left_as_it_is_stays(
-    live: Store, muleteer: Muleteer, home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_rule_that_was_left_as_it_is_stays(live: Store, muleteer: Muleteer, home: Path, editor: Editor) -> None:
     """No revision for a look; the text says which rule it is."""
-    editor(home, monkeypatch, 'cp "$2" "$(dirname "$2")/seen"')
+    editor.does(f'cp "$2" {home}/seen')
 
     said = muleteer("rules", "edit", "noisy")
 
     assert "nothing was changed" in said.out
     assert "# Rule noisy, version 1." in (home / "seen").read_text()
-    assert (live.rules.revision(), drafts(home)) == (1, [])
+    assert (live.rules.revision(), editor.drafts) == (1, [])
 
 
 @pytest.mark.parametrize(
@@ -318,14 +333,14 @@ def test_a_rule_that_was_left_as_it_is_stays(
     ],
 )
 def test_an_edit_that_is_refused_is_kept(
-    live: Store, muleteer: Muleteer, home: Path, monkeypatch: pytest.MonkeyPatch, lines: str, words: str
+    live: Store, muleteer: Muleteer, editor: Editor, lines: str, words: str
 ) -> None:
     """The mistake is named, the live rule stays, and the edited text is where the message says."""
-    editor(home, monkeypatch, lines)
+    editor.does(lines)
 
     said = muleteer("rules", "edit", "noisy")
 
-    (draft,) = drafts(home)
+    (draft,) = editor.drafts
     assert said.code == 3
     assert words in said.err
     assert f"the edited text is kept in {draft}" in said.err
@@ -333,32 +348,43 @@ def test_an_edit_that_is_refused_is_kept(
 
 
 def test_an_edit_does_not_overwrite_what_somebody_else_changed_meanwhile(
-    live: Store, muleteer: Muleteer, home: Path, monkeypatch: pytest.MonkeyPatch
+    live: Store, muleteer: Muleteer, home: Path, editor: Editor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Their version stays in force, and the edited text is kept."""
-    editor(home, monkeypatch, f'sed -i "s/X-/Y-/" "$2"\nmuleteer rules disable noisy --reason mine --home {home}')
+    editor.does(f'sed -i "s/X-/Y-/" "$2"\nmuleteer rules disable noisy --reason mine --home {home}')
     monkeypatch.setenv("PATH", f"{BIN}:/usr/bin:/bin")
 
     said = muleteer("rules", "edit", "noisy")
 
     assert said.code == 3
     assert "rule noisy is at version 2 now: this was made of version 1" in said.err
-    assert len(drafts(home)) == 1
+    assert len(editor.drafts) == 1
     assert in_force(live)["noisy"] == NOISY.model_copy(update={"enabled": False})
 
 
-def test_only_what_is_in_force_can_be_edited(
-    live: Store, muleteer: Muleteer, home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A rule that was taken out, one that never was, and an editor that is not there."""
-    monkeypatch.setenv("VISUAL", "no-such-editor")
+@pytest.mark.usefixtures("live")
+def test_only_what_is_in_force_can_be_edited(muleteer: Muleteer, editor: Editor) -> None:
+    """Neither a rule that was taken out, nor one that never was."""
+    editor.does("true")
     muleteer("rules", "remove", "quiet", "--reason", "x")
 
-    said = [muleteer("rules", "edit", name) for name in ("quiet", "nosy", "noisy")]
+    said = [muleteer("rules", "edit", name) for name in ("quiet", "nosy")]
 
-    assert [each.code for each in said] == [4, 4, 3]
-    assert "the editor 'no-such-editor' cannot be started" in said[2].err
-    assert drafts(home) == []
+    assert [each.code for each in said] == [4, 4]
+    assert not (editor.home / "edited").exists()
+
+
+@pytest.mark.usefixtures("live")
+def test_an_editor_that_is_not_there_is_said(home: Path) -> None:
+    """And nothing is left behind in the directory for such files."""
+    environment = {"PATH": os.environ["PATH"], "VISUAL": "no-such-editor", "TMPDIR": str(home)}
+    words = [str(BIN / "muleteer"), "rules", "edit", "noisy", "--home", str(home)]
+
+    said = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+
+    assert said.returncode == 3
+    assert "the editor 'no-such-editor' cannot be started" in said.stderr
+    assert list(home.glob("noisy-*")) == []
 
 
 # The first rules file.

@@ -69,7 +69,7 @@ WRONG: list[tuple[str, str, int, str, list[str]]] = [
         "lunch: {",
         14,
         "rules.0.actions.0.lunch",
-        ["there is no actor 'lunch'; there are: check, launch, reconcile, register, run"],
+        ["there is no actor 'lunch'; there are: check, extend, keep, launch, reconcile, register, release, run"],
     ),
     ("calorimeter", "calo", 14, "rules.0.actions.0.launch", ["there is no workflow 'calo'", "calorimeter"]),
     ("workflow: calorimeter, ", "", 14, "rules.0.actions.0.launch.workflow", ["it is missing"]),

@@ -253,7 +253,9 @@ def test_a_workflow_is_launched_by_hand(muleteer: Muleteer, home: Path, store: S
     engine = Wired(home, load(home)).engine
     made = home / "launches" / launch.name / "steps" / "1-make" / "made.txt"
     deadline = time.monotonic() + 20
-    while not engine.outputs(engine.find(launch.name, {}), "make"):  # type: ignore[arg-type]
+    reference = engine.find(launch.name, {})
+    assert reference is not None
+    while not engine.outputs(reference, "make"):
         assert time.monotonic() < deadline
         time.sleep(0.05)
     assert made.read_text() == "7\n"

@@ -88,8 +88,8 @@ NUMBERED = {"numbered": r"seg-(?P<n>\d+)\.root"}
             NUMBERED,
             ["seg-0.root", "seg-3.root"],
             [
-                ("numbered", "seg-0.root", "number 1 is missing"),
-                ("numbered", "seg-0.root", "number 2 is missing"),
+                ("numbered", None, "number 1 is missing"),
+                ("numbered", None, "number 2 is missing"),
             ],
         ),
         (

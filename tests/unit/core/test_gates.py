@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from orchestrator.core.gates import (
     EVERYTHING,
     OLDEST_EVERY,
+    TRANSIENT,
     Candidate,
     Choice,
     Gates,
@@ -40,6 +41,23 @@ def chosen(gates: Gates, *queues: Sequence[Candidate], limit: int = 10) -> list[
 
 def pace(words: str) -> Limits:
     return Limits.model_validate({"pace": words})
+
+
+def test_what_a_gate_belongs_to_in_words() -> None:
+    """As it stands in sentences: `rule a is suspended`."""
+    assert [each.words for each in (RULE, GROUP, EVERYTHING, TRANSIENT)] == [
+        "rule a",
+        "group g",
+        "everything",
+        "release of transient datasets",
+    ]
+
+
+def test_releases_of_datasets_hold_no_dispatch_back() -> None:
+    """Whoever stops them stops nothing else."""
+    gates = Gates({}, now=NOW, suspended={TRANSIENT})
+
+    assert chosen(gates, [candidate(1)]) == [1]
 
 
 # The gates.

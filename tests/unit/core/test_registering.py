@@ -35,7 +35,9 @@ def test_a_file_is_planned_by_the_last_part_of_its_name_and_with_all_that_was_to
         md5="a" * 32,
         guid="new-guid",
         events=3,
+        told="bytes md5",
     )
+    assert planned_of(told("/data/a.root")).told is None
     assert planned_of(told("/a", guid="0" * 8 + "-0000-0000-0000-" + "0" * 12)).guid != "new-guid"
 
 

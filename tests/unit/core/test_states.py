@@ -16,6 +16,7 @@ from orchestrator.core.states import (
     REGISTRATION_FILE,
     REPLAY,
     ROOM,
+    TRANSIENT,
     Table,
     before,
     final,
@@ -27,6 +28,7 @@ from schemas.message import MessageState
 from schemas.registration import FileState, RegistrationState
 from schemas.replay import ReplayState
 from schemas.room import RoomState
+from schemas.transient import TransientState
 
 each_table = pytest.mark.parametrize(
     ("table", "states", "first"),
@@ -39,8 +41,9 @@ each_table = pytest.mark.parametrize(
         (ROOM, RoomState, {RoomState.OPEN}),
         (REGISTRATION, RegistrationState, {RegistrationState.OPEN}),
         (REGISTRATION_FILE, FileState, {FileState.PLANNED}),
+        (TRANSIENT, TransientState, {TransientState.HELD, TransientState.RELEASABLE}),
     ],
-    ids=["message", "dispatch", "launch", "command", "replay", "room", "registration", "file"],
+    ids=["message", "dispatch", "launch", "command", "replay", "room", "registration", "file", "transient"],
 )
 
 
@@ -75,6 +78,13 @@ def test_what_has_ended_stays_ended() -> None:
     assert final(COMMAND) == {CommandState.TAKEN, CommandState.REFUSED}
     assert final(REPLAY) == {ReplayState.DONE}
     assert final(ROOM) == {RoomState.DISPATCHED, RoomState.DROPPED}
+    assert final(TRANSIENT) == {TransientState.GONE}
+
+
+def test_nothing_leaves_but_through_the_time_in_which_it_can_be_taken_back() -> None:
+    """Whoever wants it gone: first it is released, and only what is released may begin to leave."""
+    assert before(TRANSIENT, TransientState.LEAVING) == {TransientState.RELEASED}
+    assert may_follow(TRANSIENT, TransientState.RELEASED, TransientState.HELD)
 
 
 def test_a_launch_that_has_ended_runs_again_or_stays_as_it_is() -> None:

@@ -147,6 +147,24 @@ def test_every_mistake_is_said_at_once() -> None:
 
 
 @pytest.mark.parametrize(
+    ("right", "wrong", "said"),
+    [
+        ("echo, hi]", "echo, hi]\n    retry: {classes: [gremlins]}", "5: steps.0.retry.classes.0: expected "),
+        ("echo, hi]", "echo, hi]\n    retry: {classes: [site], times: 2}", "5: steps.0.retry.times: there is no"),
+        ("steps:\n  - name: a\n    command: [echo, hi]\n", "steps: []\n", "2: steps: expected at least 1"),
+    ],
+)
+def test_a_mistake_is_said_alone(right: str, wrong: str, said: str) -> None:
+    """A step that is wrong is there all the same: nobody is told that there is none, unless there is none."""
+    text = "name: x\nsteps:\n  - name: a\n    command: [echo, hi]\n"
+    assert text.count(right) == 1
+
+    (line,) = refused(text.replace(right, wrong))
+
+    assert said in line
+
+
+@pytest.mark.parametrize(
     ("right", "wrong", "place", "said"),
     [
         ("inputs: [raw]\n", "inputs: [geometry]\n", ("inputs", "raw"), "no step reads it"),

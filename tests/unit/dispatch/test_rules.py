@@ -73,7 +73,8 @@ def test_the_example_of_the_specification_can_be_applied(tools: Tools) -> None:
             "launch: {",
             "lunch: {",
             7,
-            "rules.0.actions.0.lunch: there is no actor 'lunch'; there are: check, launch, reconcile, register, run",
+            "rules.0.actions.0.lunch: there is no actor 'lunch'; there are: check, extend, keep, launch, reconcile, "
+            "register, release, run",
         ),
         ("scope:", "scop:", 4, "rules.0.scop: there is no such field"),
         ("timeout: 5m", "timout: 5m", 8, "rules.0.actions.1.run.timout: there is no such field; did you mean timeout?"),

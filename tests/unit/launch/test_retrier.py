@@ -70,6 +70,10 @@ def retrier(store: Store, engine: PlayedEngine, now: datetime = NOW) -> Retrier:
     return Retrier(launches, commands, retries, engine, table, clock=lambda: now)
 
 
+def commander(store: Store, engine: PlayedEngine, now: datetime = NOW) -> Commander:
+    return Commander(store.launches, store.launch_commands, engine, clock=lambda: now)
+
+
 def asked(store: Store, launch: Launch) -> list[LaunchCommand]:
     return list(store.launch_commands.of(launch.id))
 
@@ -154,7 +158,7 @@ def test_a_retry_that_the_engine_refuses_is_an_attempt(store: Store, engine: Odd
     for minutes in range(0, 20, 2):
         now = NOW + timedelta(minutes=minutes)
         retrier(store, engine, now).decide()
-        Commander(store.launches, store.launch_commands, engine, clock=lambda now=now: now).carry_out()  # type: ignore[misc]
+        commander(store, engine, now).carry_out()
 
     assert [each.state for each in asked(store, launch)] == [CommandState.REFUSED] * 2
     assert said(store, launch).endswith("after 2 of 2 retries")
@@ -206,7 +210,7 @@ def test_what_is_called_off_while_it_is_being_retried_is_killed_or_stays(
     """Killed if the engine takes the retry; else there is nothing to kill, and it is not retried again."""
     launch = failed(store, engine, "a")
     retrier(store, engine).decide()
-    commander = Commander(store.launches, store.launch_commands, engine, clock=lambda: NOW)
+    carrying_out = commander(store, engine)
 
     def call_off() -> None:
         engine.acting = lambda: None
@@ -214,8 +218,8 @@ def test_what_is_called_off_while_it_is_being_retried_is_killed_or_stays(
 
     engine.acting = call_off
     engine.objections = [EngineRefused("not now")] if refuses else []
-    commander.carry_out()
-    commander.carry_out()
+    carrying_out.carry_out()
+    carrying_out.carry_out()
     retrier(store, engine, NOW + timedelta(hours=1)).decide()
 
     done = [command for _, command, _, _ in engine.commands]

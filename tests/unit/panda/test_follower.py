@@ -11,7 +11,7 @@ from orchestrator.panda.client.api import PandaApi
 from orchestrator.panda.client.rows import RequestRow, Task
 from orchestrator.panda.client.token import Token
 from orchestrator.panda.follower import Followed, Follower
-from orchestrator.panda.port import EngineUnavailable, Tracked
+from orchestrator.panda.port import EngineUnavailable, Reference, Tracked
 from orchestrator.panda.reference import of_request, of_task
 from schemas.launch import StepProgress, StepState
 from schemas.site import Site
@@ -88,9 +88,9 @@ class Bench:
         return list(self.follower.look(tracked).values())
 
 
-def tracked(name: str, *steps: str, reference: str | None = None, submitted: datetime = NOON) -> Tracked:
+def tracked(name: str, *steps: str, reference: Reference | None = None, submitted: datetime = NOON) -> Tracked:
     waiting = tuple(StepProgress(name=step, state=StepState.WAITING) for step in steps)
-    return Tracked(name, of_request(1) if reference is None else reference, waiting, submitted, dict)  # type: ignore[arg-type]
+    return Tracked(name, of_request(1) if reference is None else reference, waiting, submitted, dict)
 
 
 def test_the_first_question_goes_back_to_the_oldest() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -153,8 +154,8 @@ def test_a_task_s_name_tells_its_workflow_and_step(name: str, owners: list[tuple
 # --- iDDS
 
 
-def request(**more: object) -> RequestRow:
-    given = {
+def request(**more: Any) -> RequestRow:
+    given: dict[str, Any] = {
         "request_id": 7,
         "name": "tag",
         "user": "Shrek",
@@ -165,7 +166,7 @@ def request(**more: object) -> RequestRow:
         "workload_id": 30000001,
         "errors": None,
     }
-    return RequestRow(**{**given, **more})  # type: ignore[arg-type]
+    return RequestRow(**{**given, **more})
 
 
 STEPS = {"user.shrek.tag_000_top": "top", "user.shrek.tag_001_combine": "combine"}

@@ -122,6 +122,32 @@ def test_a_file_that_was_summed_is_read_again_only_if_it_changed(path: Path, rea
     assert summing(noted).md5 == hashlib.md5(b"other").hexdigest()
 
 
+def test_a_file_that_changed_is_compared_with_what_was_told_of_it(path: Path) -> None:
+    """What was found by reading it before is no claim."""
+    noted = file_of(path, state=FileState.SUMMED, bytes=11, adler32=ADLER32, md5=MD5, modified_ns=1)
+    summing = Summing(Reader())
+    path.write_bytes(b"other event")
+
+    assert summing(noted).bytes == 11
+    assert f"its manifest says md5 {MD5}" in refused(summing, noted.model_copy(update={"told": "bytes md5"}))
+    assert summing(noted.model_copy(update={"told": "bytes"})).md5 == hashlib.md5(b"other event").hexdigest()
+    path.write_bytes(b"longer than it was")
+    assert "its manifest says bytes 11" in refused(summing, noted.model_copy(update={"told": "bytes"}))
+
+
+def test_what_is_known_without_reading_is_told(path: Path, read: Read) -> None:
+    """None if the file has to be read; what is wrong is said in the same words as when it is read."""
+    summing, told = Summing(Reader(progress=read)), file_of(path, adler32=ADLER32, md5=MD5)
+    small = Summing(Reader(progress=read), min_bytes=12)
+
+    assert summing.unread(told) == summing(told)
+    assert summing.unread(file_of(path)) is None and Summing(Reader(), verify=True).unread(told) is None
+    with pytest.raises(NotRead) as before:
+        small.unread(told)
+    assert str(before.value) == refused(small, told)
+    assert read.bytes == 0
+
+
 def test_a_file_that_is_not_seen_is_taken_as_it_was_told() -> None:
     """Size and Adler-32 have to be told: the catalog must have them."""
     summing = Summing(Reader(), verify=True)

@@ -99,7 +99,7 @@ def test_a_renewed_file_is_read_at_once(tmp_path: Path) -> None:
     with pytest.raises(EngineUnavailable, match="Old Token expired on 2026-11-21 12:00 UTC"):
         token.text()
     fresh = _ending(timedelta(days=30), "New Token")
-    os.replace(_in_file(tmp_path / "fresh", fresh), file)  # noqa: PTH105 - as renewing scripts do
+    os.replace(_in_file(tmp_path / "fresh", fresh), file)  # noqa: PTH105  # as renewing scripts do
 
     assert token.text() == fresh
     assert token.identity().name == "New Token"

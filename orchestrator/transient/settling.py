@@ -1,0 +1,223 @@
+"""How a dataset stands that is leaving: what of it is still there."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Final
+
+from orchestrator.core.transient.facts import RuleOn
+from orchestrator.core.transient.steps import PATIENCE, CopiesLeft
+from orchestrator.rucio.port import Catalog, DidNotFound, Replica, RuleLocked
+from orchestrator.store.transient_copies import GONE
+from orchestrator.store.transients import Transients
+from orchestrator.transient.witness import Sight, Witness
+from schemas.did import Did
+from schemas.transient import Copy, Transient, TransientId
+
+#: Copies that are asked about with one call.
+AT_ONCE: Final = 1000
+
+#: Things that are named.
+_TOLD: Final = 3
+
+
+@dataclass
+class Memory:
+    """What was learned by asking for things. It saves calls; after a restart it is learned again."""
+
+    #: RSEs at which our account may not mark copies.
+    may_not_mark: set[str] = field(default_factory=set)
+    #: Copies that the catalog refused to mark since a rule holds them, by dataset and RSE.
+    held: dict[tuple[TransientId, str], int] = field(default_factory=dict)
+    #: When a rule was made so that it ends, by dataset and RSE.
+    ending: dict[tuple[TransientId, str], datetime] = field(default_factory=dict)
+
+    #: How often each was looked at.
+    looks: Counter[TransientId] = field(default_factory=Counter)
+
+    def forget(self, id_: TransientId) -> None:
+        self.looks.pop(id_, None)
+        for kept in (self.held, self.ending):
+            for key in [key for key in kept if key[0] == id_]:
+                del kept[key]
+
+
+@dataclass
+class Remains:
+    """The copies whose fate is not settled, by RSE, and what was found beside them."""
+
+    left: Counter[str] = field(default_factory=Counter)
+    on_disk: Counter[str] = field(default_factory=Counter)
+    #: Paths of a few.
+    seen: dict[str, list[str]] = field(default_factory=dict)
+    #: Files that something else has too, in words.
+    shared: list[str] = field(default_factory=list)
+    #: All files of which a copy was to leave; those of which one is left.
+    listed: set[Did] = field(default_factory=set)
+    open: set[Did] = field(default_factory=set)
+
+    def note_seen(self, copy: Copy, path: str) -> None:
+        self.on_disk[copy.rse] += 1
+        seen = self.seen.setdefault(copy.rse, [])
+        if len(seen) < _TOLD:
+            seen.append(path)
+
+
+class Settler:
+    """Goes through the copies that were to leave, and settles the fate of those that have left.
+
+    In the catalog only one thing is done: a copy that may be marked, and of which others have the file now, is saved.
+    """
+
+    def __init__(self, catalog: Catalog, transients: Transients, witness: Witness) -> None:
+        self._catalog = catalog
+        self._transients = transients
+        self._witness = witness
+        #: Copies that were saved, so that it is done once; after a restart it is done again.
+        self._saved: dict[TransientId, set[tuple[Did, str]]] = {}
+
+    def remains(self, transient: Transient, *, there: bool) -> Remains:
+        """What is still there. `there`: the dataset is, in this life of it. Raises CatalogError."""
+        remains = Remains()
+        for page in self.pages(transient.id):
+            remains.listed.update(copy.did for _, copy in page)
+            open_ = [(number, copy) for number, copy in page if copy.fate is None]
+            if open_:
+                self._settle(transient, open_, remains, there)
+        return remains
+
+    def left(self, transient: Transient, rse: str) -> Iterator[Sequence[tuple[int, Copy]]]:
+        """The copies that the catalog has still at one RSE, some at a time, asked for just now. Raises CatalogError."""
+        for page in self.pages(transient.id):
+            wanted = [(number, copy) for number, copy in page if copy.fate is None and copy.rse == rse]
+            if wanted:
+                there = self._catalog.replicas([copy.did for _, copy in wanted], readable=False)
+                yield [(number, copy) for number, copy in wanted if _there(there, copy) is not None]
+
+    def forget(self, id_: TransientId) -> None:
+        """It has left, or is called back."""
+        self._saved.pop(id_, None)
+
+    def pages(self, id_: TransientId) -> Iterator[Sequence[tuple[int, Copy]]]:
+        """All copies that were to leave, with their numbers."""
+        after = -1
+        while page := self._transients.copies(id_, after=after, limit=AT_ONCE):
+            yield page
+            after = page[-1][0]
+
+    def _settle(self, transient: Transient, copies: Sequence[tuple[int, Copy]], remains: Remains, there: bool) -> None:
+        replicas = self._catalog.replicas([copy.did for _, copy in copies], readable=False)
+        still = [(number, copy, at) for number, copy in copies if (at := _there(replicas, copy)) is not None]
+        fates = dict[int, str]()
+        for number, copy in copies:
+            if _there(replicas, copy) is not None:
+                continue
+            if (path := self._lies(copy.pfn)) is not None:
+                remains.note_seen(copy, path)
+            else:
+                fates[number] = GONE
+        for copy in self._sorted_out(transient, still, remains, fates, there):
+            remains.left[copy.rse] += 1
+            remains.open.add(copy.did)
+        if fates:
+            self._transients.settle_copies(transient.id, fates)
+
+    def _sorted_out(
+        self,
+        transient: Transient,
+        still: Sequence[tuple[int, Copy, Replica]],
+        remains: Remains,
+        fates: dict[int, str],
+        there: bool,
+    ) -> Iterator[Copy]:
+        """Those that are to leave still. A file that others have now stays with its copies, and these are saved."""
+        dids = list(dict.fromkeys(copy.did for _, copy, _ in still))
+        parents = self._catalog.parents(dids) if dids else {}
+        known = self._catalog.metadata(dids) if dids else {}
+        for number, copy, at in still:
+            others = [did for did in parents.get(copy.did, ()) if not there or did != transient.did]
+            if (anew := _anew(copy, at, known.get(copy.did, {}).get("created_at"), transient.leaving_at)) is not None:
+                fates[number] = f"stays: {anew}"
+                continue
+            if others:
+                self._save(transient.id, copy)
+            if others and not there:
+                fates[number] = f"stays: it is in {others[0]} now"
+                continue
+            if others:
+                # as long as the dataset is there it is for a person to say: nothing more is done meanwhile
+                remains.shared += [f"{copy.did.name} is in {others[0]} too"][: _TOLD - len(remains.shared)]
+            yield copy
+
+    def _save(self, id_: TransientId, copy: Copy) -> None:
+        """It may be marked already: a rule on the file takes the mark off, and stays, since others have the file."""
+        saved = self._saved.setdefault(id_, set())
+        if (copy.did, copy.rse) in saved:
+            return
+        with suppress(RuleLocked, DidNotFound):  # held by a locked one of ours, or deleted just now
+            self._catalog.add_rule(copy.did, copy.rse)
+        saved.add((copy.did, copy.rse))
+
+    def _lies(self, pfn: str) -> str | None:
+        """Where a file is seen that should be gone, or cannot be looked at; None if nothing is seen."""
+        match self._witness.sees(pfn):
+            case Sight.THERE:
+                return self._witness.where(pfn)
+            case Sight.UNSEEN:
+                return f"{self._witness.where(pfn)} (its disk cannot be looked at)"
+            case Sight.GONE | Sight.ELSEWHERE:
+                return None
+
+
+def copies_left(
+    transient: Transient, remains: Remains, rules: Sequence[RuleOn], memory: Memory, now: datetime
+) -> list[CopiesLeft]:
+    """The same, by RSE, with what is known of rules that hold them."""
+    assert transient.release is not None and transient.leaving_at is not None
+    late = now - transient.leaving_at > PATIENCE
+    found = []
+    for rse in sorted(remains.left.keys() | remains.on_disk.keys()):
+        left, key = remains.left[rse], (transient.id, rse)
+        covered = any(rule.rses is None or rse in rule.rses for rule in rules)
+        ending = memory.ending.get(key)
+        found.append(
+            CopiesLeft(
+                rse=rse,
+                left=left,
+                held=left if covered else min(left, memory.held.get(key, 0)) if late else 0,
+                marked=left if ending is not None and now - ending < PATIENCE and not covered else 0,
+                on_disk=remains.on_disk[rse],
+                seen=remains.seen.get(rse, ()),
+                may_mark=rse not in memory.may_not_mark,
+                all_files=left == transient.release.files,
+            )
+        )
+    return found
+
+
+def _there(replicas: Mapping[Did, Sequence[Replica]], copy: Copy) -> Replica | None:
+    """The copy, as the catalog has it still. The address may be told otherwise: the RSE has got another protocol."""
+    return next((each for each in replicas.get(copy.did, ()) if each.rse == copy.rse), None)
+
+
+def _anew(copy: Copy, at: Replica, made_at: object, leaving_at: datetime | None) -> str | None:
+    """Why it is another copy than the one that was to leave, in words."""
+    if made_later(made_at, leaving_at):
+        return "a file of this name was registered anew"
+    if not isinstance(made_at, datetime) and copy.pfn and at.pfn and at.pfn != copy.pfn:
+        # a catalog that does not tell when a file was made keeps addresses as they were registered
+        return "it was registered anew at another place"
+    return None
+
+
+def made_later(made_at: object, leaving_at: datetime | None) -> bool:
+    """Whether a file was registered after the dataset began to leave. Rucio tells; the embedded catalog does not."""
+    return isinstance(made_at, datetime) and leaving_at is not None and made_at > leaving_at + _CLOCKS
+
+
+#: So far the catalog's clock may be off.
+_CLOCKS: Final = timedelta(seconds=5)
