@@ -157,7 +157,10 @@ class Home:
         return [defect for process in self.processes for defect in process.defects()]
 
     def _environment(self, settings: Mapping[str, str]) -> dict[str, str]:
-        inherited = {key: value for key, value in os.environ.items() if not key.startswith("MULETEER_")}
+        # processes of pytest-xdist are told how wide the terminal is, which is nothing to these
+        inherited = {
+            key: value for key, value in os.environ.items() if not key.startswith("MULETEER_") and key != "COLUMNS"
+        }
         ours = {f"MULETEER_{key}": value for key, value in {**self.settings, **settings}.items()}
         return {**inherited, **ours, "MULETEER_HOME": str(self.place)}
 

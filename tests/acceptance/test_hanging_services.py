@@ -110,5 +110,5 @@ def test_all_of_muleteer_is_stopped_while_rucio_and_panda_hang(
 
     code, seconds, left = stopped(process)
 
-    assert (code, left) == (1, {"reconciler", "doorkeeper", "watcher", "commander"})
+    assert (code, left) == (1, {"reconciler", "doorkeeper", "watcher", "commander", "transient-survey"})
     assert seconds < 2 * FAREWELL

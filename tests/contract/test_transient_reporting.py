@@ -8,8 +8,8 @@ import pytest
 
 from orchestrator.store.store import Store
 from orchestrator.transient.reporting import Reporter
-from tests.contract.store_transients import AFTER, HOUR, hits, leaving, put_down, refusal, release, see
-from tests.unit.making import NOW, later
+from tests.contract.store_transients import AFTER, HOUR, copy, hits, leaving, put_down, refusal, release, see
+from tests.unit.making import NOW, frame, later
 
 DAY = timedelta(days=1)
 
@@ -66,3 +66,38 @@ def test_thousands_are_reported(store: Store, reporter: Reporter) -> None:
 
     assert found == [hits(number) for number in range(1200)]
     assert len(list(reporter.overdue(AFTER + DAY))) == 1200
+
+
+def failed(store: Store, file: str, *, hours: float = 1) -> None:
+    """The catalog tells that it could not delete a copy, so long after the dataset began to leave."""
+    told = frame("deletion-failed", file, scope="sphenix", reason="no permission")
+    store.messages.take_in([told], origin="broker", now=AFTER + hours * HOUR)
+
+
+def test_what_the_catalog_could_not_delete_is_overdue_at_once(store: Store, reporter: Reporter) -> None:
+    """Of copies that are not settled, and that it was asked to delete; each copy counts once."""
+    first = leaving(store, of=release(hits(1)), copies=[copy(0), copy(1), copy(2)])
+    leaving(store, of=release(hits(2)), copies=[copy(3)])
+    failed(store, "file-3", hours=-9)
+    assert list(reporter.overdue(AFTER)) == []
+
+    for file in ("file-0", "file-0", "file-1", "file-2", "elsewhere"):
+        failed(store, file)
+    store.transients.settle_copies(first.id, {2: "gone"})
+
+    (found,) = reporter.overdue(AFTER)
+    assert found.did == hits(1)
+    assert (found.reason or "").endswith("the catalog could not delete 2 of its copies")
+
+
+def test_what_has_gone_so_far_is_counted(store: Store) -> None:
+    """Of datasets that are leaving still; neither what is not settled, nor what has left as a whole."""
+    assert store.transients.freed_so_far() == (0, 0, 0)
+    for number in (1, 2, 3):
+        one = leaving(store, of=release(hits(number)), copies=[copy(n) for n in range(3)])
+        store.transients.settle_copies(one.id, {0: "gone", 1: "stays: it is wanted"} if number < 3 else {0: "gone"})
+    store.transients.gone(one.id, who="leaver", why="left", now=AFTER, freed_files=1, freed_bytes=500)
+
+    datasets, files, size = store.transients.freed_so_far()
+
+    assert (datasets, files, size) == (2, 2, 2 * copy(0).bytes)
