@@ -25,6 +25,8 @@ from tests.bench.bench import Bench, apart
 from tests.bench.figures import Figure, Skipped
 
 SCOPE: Final = "bench"
+#: Out of sight: nothing is looked at on a disk.
+PLACE = "root://bench.example.org//data"
 BEGAN: Final = datetime(2026, 11, 1, tzinfo=UTC)
 
 #: Files of each dataset that is looked at closely, and as many of its successor.
@@ -85,7 +87,7 @@ def _fill(home: Path, size: int, proofs: int) -> None:
         for kind in ("HITS", "DST"):
             did = Did(SCOPE, f"{kind}-{run:08d}")
             files = [
-                FileEntry(Did(SCOPE, f"{did.name}-{number}.root"), f"/bench/{did.name}-{number}", 10, "0a1b2c3d")
+                FileEntry(Did(SCOPE, f"{did.name}-{number}.root"), f"{PLACE}/{did.name}-{number}", 10, "0a1b2c3d")
                 for number in range(FILES)
             ]
             catalog.add_dataset(did)
