@@ -37,6 +37,9 @@ _COMMAND = timedelta(seconds=1)
 #: How often it is looked whether a transient dataset is due, and whether something was told of one.
 _LEAVE = timedelta(seconds=1)
 
+#: How often it is asked whose turn it is to look at all transient datasets.
+_TURN = timedelta(seconds=10)
+
 #: How often the embedded catalog's announcements are sent on, and what has outlived its lifetime is erased.
 _FLUSH = timedelta(seconds=0.5)
 
@@ -146,20 +149,28 @@ class Service:
 
     def _start_leaving(self) -> None:
         """Transient datasets leave. The catalog is opened with the first turn."""
-        stopping, every, remarks = self._stopping.is_set, self._muleteer.settings.transient.every, Remarks()
+        every, remarks = self._muleteer.settings.transient.every, Remarks()
+
+        def survey(desk: Desk) -> None:
+            looked = desk.survey_in_turn(every, who="surveyor", stopping=self._stopping.is_set)
+            if looked is not None:
+                remarks.take(looked)
+
         self._asking(_LEAVE, "transient", lambda desk: desk.leave())
         self._asking(_LEAVE, "transient-events", lambda desk: desk.notice())
         if every:
-            self._asking(
-                *(every, "transient-survey"),
-                lambda desk: remarks.take(desk.survey(who="surveyor", stopping=stopping)),
-            )
+            self._asking(min(every, _TURN), "transient-survey", survey)
 
     def _asking(self, every: timedelta, name: str, job: Callable[[Desk], Any]) -> None:
-        """What asks the catalog about transient datasets. While it is away that is said once, and waited out."""
+        """What asks the catalog about transient datasets, if there are any.
+
+        While it is away that is said once, and waited out.
+        """
         patience, desks = Patience(name, self._muleteer.catalog_outage), list[Desk]()
 
         def turn() -> None:
+            if self._muleteer.no_transients:
+                return
             try:
                 if not desks:
                     desks.append(self._muleteer.transient_desk(self._stopping.is_set))

@@ -288,7 +288,9 @@ class ArchiveSettings(_Section):
 class TransientSettings(_Section):
     """Releases of transient datasets: how often they are looked for, how many may leave, and what never does."""
 
-    every: Duration = Field(timedelta(hours=1), description="how often datasets are looked at; 0s: never by itself")
+    every: Duration = Field(
+        timedelta(hours=1), description="how often datasets are looked at, by one process for all; 0s: never by itself"
+    )
     undo: Duration = Field(
         timedelta(hours=24), description="how long a release can be taken back before anything is done"
     )

@@ -98,6 +98,7 @@ class Intents:
             EngineRefused: it could never run.
             PackageTooLarge: there is more to send than the store keeps.
             NameInUse: another dispatch has launched that name.
+            InputLeaves: a dataset that it would read is leaving.
         """
         begun = self._begun(wish)
         if begun is not None:

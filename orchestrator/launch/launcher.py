@@ -35,6 +35,7 @@ from orchestrator.panda.port import (
 )
 from orchestrator.store.launch_archive import LARGEST, PackageTooLarge
 from orchestrator.store.launches import Launches
+from orchestrator.store.transient_readers import InputLeaves
 from schemas.did import Did
 from schemas.launch import Launch, LaunchId, LaunchState
 
@@ -44,6 +45,9 @@ _WHO: Final = "launcher"
 
 #: How long to wait when somebody else is at work on the same launch.
 _PATIENCE: Final = timedelta(seconds=5)
+
+#: When a launch is tried again whose input leaves: whether that is called back is for a person to say.
+_UNTIL_IT_IS_SAID: Final = timedelta(seconds=30)
 
 #: How long to wait before a launch in doubt is looked up once more.
 _LOOK_AGAIN: Final = timedelta(seconds=15)
@@ -101,7 +105,7 @@ class Launcher:
         """Write down a launch that a person asks for; `go_on` sends it. With `again`, beside one of the same name.
 
         Raises:
-            EngineRefused, PackageTooLarge, ValueError: it cannot be launched; nothing was written.
+            EngineRefused, PackageTooLarge, InputLeaves, ValueError: it cannot be launched; nothing was written.
         """
         wish = wish_by_hand(workflow, parameters, did, who=who)
         return self._intents.intend(replace(wish, round=self._intents.next_round(wish)) if again else wish)
@@ -119,6 +123,8 @@ class Launcher:
                 package = self._intents.repack(launch, wish)
         except (EngineRefused, PackageTooLarge, ValueError) as error:
             return GiveUp(str(error))
+        except InputLeaves as error:
+            return Wait(str(error), _UNTIL_IT_IS_SAID)
         except EngineUnavailable as error:
             return Retry(str(error))
         return self._bring_on_its_way(launch, package)

@@ -13,6 +13,7 @@
   `transient_leaving`, `transient_recalling`, `transient_copies`, `transient_reporting`, `transient_telling`, with
   `transient_rows`; `transient_policies`, `transient_keeps`, and `transient_readers` (what work of ours needs datasets)
 * changed by people: `rules` and `rule_history`, `by_hand`, `dispatching_by_hand`, `forcing`
+* done by one process at a time: `turns`
 * looked at and done again: `journal`, `history`, `replays`, `replay_batch`, `replaying`, `rejoining`, `foreseeing`
 
 `tables` are what all of them keep, `migrations` and `schema` build them, `engine` opens the database, `signals` and

@@ -117,6 +117,7 @@ class Launches:
         Raises:
             PackageTooLarge: it has more than `largest` bytes.
             NameTaken: its name belongs to a launch with another key.
+            InputLeaves: a dataset that it reads is leaving.
         """
         files = made_ready(package, largest)
         row = {

@@ -35,6 +35,7 @@ from orchestrator.store.transient_keeps import TransientKeeps
 from orchestrator.store.transient_policies import TransientPolicies
 from orchestrator.store.transient_readers import TransientReaders
 from orchestrator.store.transients import Transients
+from orchestrator.store.turns import Turns
 from schemas.views import Counts
 
 
@@ -82,6 +83,8 @@ class Store:
     transient_keeps: TransientKeeps
     #: What of our own work hangs on datasets.
     transient_readers: TransientReaders
+    #: Whose turn it is at work that only one process is to do.
+    turns: Turns
 
     @classmethod
     def open(cls, url: str, sieve: Sieve | None = None) -> Self:
@@ -127,6 +130,7 @@ class Store:
             TransientPolicies(database),
             TransientKeeps(database),
             TransientReaders(database),
+            Turns(database),
         )
 
     @property

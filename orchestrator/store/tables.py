@@ -679,3 +679,16 @@ reconciliations = Table(
     Column("who", Text, nullable=False),
     Index("ix_reconciliations_catalog", "catalog", "id"),
 )
+
+#: Work that only one process is to do at a time.
+turns = Table(
+    "turns",
+    metadata,
+    Column("name", String(100), primary_key=True),
+    # whoever has the turn, or had the last one
+    Column("owner", Text, nullable=False),
+    Column("begun_at", Moment, nullable=False),
+    # if it has not ended by then it was cut off
+    Column("until", Moment, nullable=False),
+    Column("ended_at", Moment),
+)

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Select, Table, exists, func, insert, or_, sel
 from orchestrator.core.states import LAUNCH, LAUNCH_ENDED
 from orchestrator.core.transient.facts import Maker
 from orchestrator.store.engine import Database
+from orchestrator.store.port import NotAllowed
 from orchestrator.store.tables import (
     Row,
     dispatches,
@@ -22,12 +23,14 @@ from orchestrator.store.tables import (
     readings,
     room_members,
     rooms,
+    transients,
 )
 from orchestrator.store.transient_rows import by_names
 from schemas.did import Did
 from schemas.dispatch import DispatchState
 from schemas.launch import Command, CommandState, LaunchState
 from schemas.room import RoomState
+from schemas.transient import TransientState
 
 #: A dispatch in one of these may still start something, by itself or once a person lets it.
 _NOT_ENDED: Final = (
@@ -104,14 +107,30 @@ def in_use(connection: Connection, dids: Iterable[Did]) -> dict[Did, str]:
     return found
 
 
+class InputLeaves(NotAllowed):
+    """A launch was to read a dataset that leaves: some of its copies may have gone."""
+
+
 def write_readings(connection: Connection, launch_id: int, inputs: Iterable[str]) -> None:
-    """Note which datasets a launch reads."""
+    """Note which datasets a launch reads, unless one of them leaves already: then raises InputLeaves.
+
+    Whoever lets one leave asks for readings with its row locked, and here the row is locked as well: one of the two
+    sees the other.
+    """
     pairs = dict.fromkeys(text.partition(":")[::2] for text in inputs)
-    rows: list[Row] = [
-        {"launch_id": launch_id, "scope": scope, "name": name} for scope, name in pairs if scope and name
-    ]
+    dids = [Did(scope, name) for scope, name in pairs if scope and name]
+    rows: list[Row] = [{"launch_id": launch_id, "scope": did.scope, "name": did.name} for did in dids]
     if rows:
         connection.execute(insert(readings), rows)
+    columns = (transients.c.id, transients.c.scope, transients.c.name, transients.c.state)
+    for condition in by_names(sorted(dids), transients):
+        lives = select(*columns).where(condition).order_by(transients.c.id).with_for_update(read=True)
+        for id_, scope, name, state in connection.execute(lives):
+            if state == TransientState.LEAVING:
+                raise InputLeaves(
+                    f"{scope}:{name} is leaving, and some of its copies may have gone: nothing new reads it; "
+                    f"`muleteer transient recall {id_} --why ...` calls it back as far as it is there still"
+                )
 
 
 def _of(connection: Connection, query: Select[Any], table: Table, dids: Iterable[Did], *order: Any) -> Iterator[Any]:

@@ -44,6 +44,11 @@ class Reporting(Part):
         with self._database.read() as connection:
             return transient_of(demand(connection, id_))
 
+    def any(self) -> bool:
+        """Whether any dataset was ever noted here."""
+        with self._database.read() as connection:
+            return connection.execute(select(transients.c.id).limit(1)).first() is not None
+
     def find(self, did: Did) -> list[Transient]:
         """Every life of a dataset, the newest first; empty if no policy has matched it."""
         return list(self.lives([did]).get(did, ()))

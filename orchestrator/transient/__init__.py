@@ -7,5 +7,6 @@ disk); `regime` is what policies, settings and people have said by now, and `rem
 `leaver` proves each once more and has the catalog let it go: `settling` says what is still there, `objecting` what has
 come up against it, `calling` makes the calls, and `witness` looks at the disks.
 `recalling` stops one that is on its way. `noticing` hears of what others did; `reporting` says what leaves soon, and
-what takes too long. `desk` is where people and the service come to, and `acting` what actors get of it.
+what takes too long. `desk` is where people and the service come to, and `acting` what actors get of it; `turn` has one
+process of several look for all.
 """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from typing import Final, assert_never
@@ -26,7 +26,7 @@ from orchestrator.transient.asking import Asker
 from orchestrator.transient.objecting import Objector
 from orchestrator.transient.settling import Memory, Settler
 from schemas.did import Did
-from schemas.transient import Transient
+from schemas.transient import Copy, Transient
 
 log = structlog.get_logger()
 
@@ -120,7 +120,10 @@ class Caller:
 
     def _demand_free(self, transient: Transient, files: Sequence[Did]) -> None:
         """Nothing else has these files, and where copies are to stay they are."""
-        for did, why in self._objector.against(transient, files).items():
+        self._demand_none(self._objector.against(transient, files))
+
+    def _demand_none(self, found: Mapping[Did, str]) -> None:
+        for did, why in found.items():
             raise Anew(f"{did.name}: {why}")
 
     def _undo_if_lost(self, transient: Transient, undo: Callable[[], object]) -> None:
@@ -163,7 +166,16 @@ class Caller:
                 )
                 self._memory.may_not_mark.add(rse)
                 raise Anew(str(error)) from None
+            self._save_what_must_stay(transient, [copy for _, copy in page])
         self._memory.held[transient.id, rse] = held
+
+    def _save_what_must_stay(self, transient: Transient, marked: Sequence[Copy]) -> None:
+        """Something may have come up between the last question and the mark: no catalog does both in one call."""
+        found = self._objector.against(transient, [copy.did for copy in marked])
+        for copy in (each for each in marked if each.did in found):
+            self._settler.save(transient.id, copy)
+            log.warning("transient.saved", did=str(copy.did), rse=copy.rse, reason=found[copy.did])
+        self._demand_none(found)
 
     def _add_ending_rule(self, transient: Transient, rse: str, lifetime: timedelta, *, on_files: bool) -> None:
         """On the dataset only if every file has its copy there still: the catalog makes those that there are not."""
@@ -225,5 +237,6 @@ class Caller:
             self._demand_free(transient, files)
             self._demand(transient)
             held = set(self._catalog.set_tombstones(files, rse))
+            self._save_what_must_stay(transient, [copy for _, copy in page if copy.did not in held])
             fates = {number: f"stays: {why}" for number, copy in page if copy.did in held}
             self._transients.settle_copies(transient.id, fates)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Final
 
 from orchestrator.clock import Clock
@@ -15,6 +16,7 @@ from orchestrator.transient.recalling import Recaller
 from orchestrator.transient.regime import Regimes
 from orchestrator.transient.releaser import Releaser
 from orchestrator.transient.surveyor import Survey, Surveyor, Take, Tell
+from orchestrator.transient.turn import Turn
 from schemas.transient import Plan, PolicyVersion, Transient, TransientId
 
 
@@ -57,9 +59,10 @@ class Desk:
         leaver: Leaver,
         recaller: Recaller,
         noticer: Noticer,
+        owner: str,
         clock: Clock,
     ) -> None:
-        """`catalog` is its address."""
+        """`catalog` is its address; `owner` tells this desk from those of other processes."""
         self._store = store
         self._catalog = catalog
         self._regimes = regimes
@@ -68,6 +71,7 @@ class Desk:
         self._leaver = leaver
         self._recaller = recaller
         self._noticer = noticer
+        self._owner = owner
         self._clock = clock
 
     def plan(
@@ -135,6 +139,22 @@ class Desk:
             return Looked(survey, vanished, held, (), str(error))
         return Looked(survey, vanished, held, released, _few(refused))
 
+    def survey_in_turn(
+        self, every: timedelta, *, who: str, stopping: Callable[[], bool] = lambda: False
+    ) -> Looked | None:
+        """As `survey`; None if another process looks just now, or has begun to less than `every` ago.
+
+        One that is cut off is made up for at once by whoever comes next.
+        """
+        turn = Turn(self._store.turns, _SURVEY, owner=self._owner, clock=self._clock)
+        if not turn.begin(every):
+            return None
+        with turn:
+            looked = self.survey(who=who, stopping=lambda: stopping() or turn.is_lost())
+            if not stopping():
+                turn.done = True
+            return looked
+
     def step(self) -> Stepped:
         """Do what is due: let leave what was released, and follow events."""
         return Stepped(due=self.leave(), events=self.notice())
@@ -185,3 +205,6 @@ def _few(refused: Sequence[str]) -> str | None:
 
 #: So many reasons are told one by one.
 _FEW: Final = 3
+
+#: What the turn at looking at everything is called.
+_SURVEY: Final = "transient-survey"

@@ -16,6 +16,7 @@ from orchestrator.store.transient_recalling import RECALLED
 from orchestrator.transient.asking import Asker
 from orchestrator.transient.looking import Findings, contents_of
 from orchestrator.transient.settling import AT_ONCE, Remains, made_later
+from orchestrator.transient.sighting import Sighting
 from schemas.did import Did
 from schemas.gate import Kind
 from schemas.transient import Release, Transient, TransientState
@@ -34,12 +35,21 @@ class Objector:
     """Looks afresh each time. Nothing is changed."""
 
     def __init__(
-        self, catalog: Catalog, store: Store, asker: Asker, findings: Findings, guard: Callable[[], Guard], clock: Clock
+        self,
+        catalog: Catalog,
+        store: Store,
+        *,
+        asker: Asker,
+        findings: Findings,
+        sighting: Sighting,
+        guard: Callable[[], Guard],
+        clock: Clock,
     ) -> None:
         self._catalog = catalog
         self._store = store
         self._asker = asker
         self._findings = findings
+        self._sighting = sighting
         self._guard = guard
         self._clock = clock
 
@@ -57,13 +67,13 @@ class Objector:
         yield from (refusal.text for refusal in self._guard().rules(rules))
         if remains.shared:
             yield f"files of it are in something else: {', '.join(remains.shared)}"
-        if without := self._without_kept_copy(release, sorted(remains.open)):
+        if without := self._without_kept_copy(release, sorted({copy.did for copy in remains.copies})):
             more = f" and {len(without) - _TOLD:,} more" if len(without) > _TOLD else ""
             named = ", ".join(did.name for did in without[:_TOLD])
             yield f"files have no copy at {release.keeps} that can be read: {named}{more}"
         if entry is not None:
             yield from self._of_content(release, entry, remains)
-        yield from self._of_successor(release)
+        yield from self._of_successor(release, remains)
 
     def at_once(self, transient: Transient) -> Iterator[str]:
         """What can be told without the catalog: a stop, what people keep, what our own work needs."""
@@ -127,7 +137,7 @@ class Objector:
         if len(new) > without:
             yield f"files were put into it since: {', '.join(new[:3])}"
 
-    def _of_successor(self, release: Release) -> Iterator[str]:
+    def _of_successor(self, release: Release, remains: Remains) -> Iterator[str]:
         did = Did.parse(release.successor)
         entry = self._asker.entry(did)
         if entry is None or entry.born_at != release.successor_born_at:
@@ -153,3 +163,5 @@ class Objector:
         for finding in self._findings(did, policy.successor.require):
             yield f"its successor is not complete: {finding.file or finding.did}: {finding.text}"
             return
+        if (same := self._sighting.beside(remains.copies, did).same).count:
+            yield f"its successor lies on the same files: {same}"

@@ -56,9 +56,10 @@ class Remains:
     seen: dict[str, list[str]] = field(default_factory=dict)
     #: Files that something else has too, in words.
     shared: list[str] = field(default_factory=list)
-    #: All files of which a copy was to leave; those of which one is left.
+    #: All files of which a copy was to leave.
     listed: set[Did] = field(default_factory=set)
-    open: set[Did] = field(default_factory=set)
+    #: The copies that the catalog has still.
+    copies: list[Copy] = field(default_factory=list)
 
     def note_seen(self, copy: Copy, path: str) -> None:
         self.on_disk[copy.rse] += 1
@@ -70,7 +71,7 @@ class Remains:
 class Settler:
     """Goes through the copies that were to leave, and settles the fate of those that have left.
 
-    In the catalog only one thing is done: a copy that may be marked, and of which others have the file now, is saved.
+    In the catalog only one thing is done: a copy that may be marked, and that must not go now, is saved.
     """
 
     def __init__(self, catalog: Catalog, transients: Transients, witness: Witness) -> None:
@@ -98,6 +99,15 @@ class Settler:
                 there = self._catalog.replicas([copy.did for _, copy in wanted], readable=False)
                 yield [(number, copy) for number, copy in wanted if _there(there, copy) is not None]
 
+    def save(self, id_: TransientId, copy: Copy) -> None:
+        """It may be marked already: a rule on the file takes the mark off, and stays."""
+        saved = self._saved.setdefault(id_, set())
+        if (copy.did, copy.rse) in saved:
+            return
+        with suppress(RuleLocked, DidNotFound):  # held by a locked one of ours, or deleted just now
+            self._catalog.add_rule(copy.did, copy.rse)
+        saved.add((copy.did, copy.rse))
+
     def forget(self, id_: TransientId) -> None:
         """It has left, or is called back."""
         self._saved.pop(id_, None)
@@ -122,7 +132,7 @@ class Settler:
                 fates[number] = GONE
         for copy in self._sorted_out(transient, still, remains, fates, there):
             remains.left[copy.rse] += 1
-            remains.open.add(copy.did)
+            remains.copies.append(copy)
         if fates:
             self._transients.settle_copies(transient.id, fates)
 
@@ -144,7 +154,7 @@ class Settler:
                 fates[number] = f"stays: {anew}"
                 continue
             if others:
-                self._save(transient.id, copy)
+                self.save(transient.id, copy)  # since others have the file
             if others and not there:
                 fates[number] = f"stays: it is in {others[0]} now"
                 continue
@@ -152,15 +162,6 @@ class Settler:
                 # as long as the dataset is there it is for a person to say: nothing more is done meanwhile
                 remains.shared += [f"{copy.did.name} is in {others[0]} too"][: _TOLD - len(remains.shared)]
             yield copy
-
-    def _save(self, id_: TransientId, copy: Copy) -> None:
-        """It may be marked already: a rule on the file takes the mark off, and stays, since others have the file."""
-        saved = self._saved.setdefault(id_, set())
-        if (copy.did, copy.rse) in saved:
-            return
-        with suppress(RuleLocked, DidNotFound):  # held by a locked one of ours, or deleted just now
-            self._catalog.add_rule(copy.did, copy.rse)
-        saved.add((copy.did, copy.rse))
 
     def _lies(self, pfn: str) -> str | None:
         """Where a file is seen that should be gone, or cannot be looked at; None if nothing is seen."""

@@ -15,6 +15,7 @@ from orchestrator.rucio.port import Catalog, CatalogError, Replica
 from orchestrator.transient.witness import Sight, Witness
 from schemas.checks import DatasetChecks, Finding
 from schemas.did import Did
+from schemas.transient import Copy
 
 #: Files whose copies are asked for with one call.
 _AT_ONCE: Final = 1000
@@ -58,7 +59,7 @@ class Sighting:
             if wrong and all(wrong):
                 yield Finding("disk", str(did), str(did_), str(wrong[0]))
 
-    def beside(self, leaving: Iterable[Replica], successor: Did) -> Beside:
+    def beside(self, leaving: Iterable[Replica | Copy], successor: Did) -> Beside:
         """Raises CatalogError: it cannot be told."""
         places = self._places(leaving)
         count, whole, first = 0, 0, list[str]()
@@ -77,7 +78,7 @@ class Sighting:
             found = self._catalog.replicas(page, expression, readable=readable)
             yield from ((file, list(found.get(file, ()))) for file in page)
 
-    def _places(self, leaving: Iterable[Replica]) -> _Leaving:
+    def _places(self, leaving: Iterable[Replica | Copy]) -> _Leaving:
         """Raises CatalogError: one that should be seen cannot be, so nobody knows what else lies there."""
         places = _Leaving({}, {})
         for copy in leaving:

@@ -50,7 +50,7 @@ class Witness:
         if not paths:
             return Sight.ELSEWHERE
         try:
-            if root is not None and not (root.is_dir() and any(root.iterdir())):
+            if root is not None and _is_empty(root):
                 return Sight.UNSEEN  # an empty directory is what is left of a disk that is not mounted
             return Sight.THERE if any(_lies(path) for path in paths) else Sight.GONE
         except (OSError, ValueError):
@@ -102,6 +102,15 @@ def _readings(pfn: str, rest: str) -> Iterator[str]:
     for each in dict.fromkeys((cut, rest)):
         yield unquote(each, errors="surrogateescape")
         yield each
+
+
+def _is_empty(root: Path) -> bool:
+    """Whether there is nothing in a directory, or no such directory. Raises OSError: it cannot be told."""
+    try:
+        with os.scandir(root) as entries:
+            return next(entries, None) is None
+    except (FileNotFoundError, NotADirectoryError):
+        return True
 
 
 def _lies(path: Path) -> bool:

@@ -44,6 +44,11 @@ class Leaving(Launching):
     def transient_reporter(self) -> Reporter:
         return Reporter(self.store.transients)
 
+    @property
+    def no_transients(self) -> bool:
+        """No policy is in force, and no dataset was ever matched by one. The catalog need not be there."""
+        return not self.store.transients.any() and not self.store.transient_policies.in_force()
+
     def transient_desk(self, stopping: Callable[[], bool] = lambda: False) -> Desk:
         """For people and for the service. Raises CatalogUnavailable, ConfigurationError."""
         transients, asker, clock = self.store.transients, self._asker, self.clock
@@ -65,6 +70,7 @@ class Leaving(Launching):
                 clock=clock,
                 stopping=stopping,
             ),
+            owner=owner,
             clock=clock,
         )
 
@@ -75,10 +81,21 @@ class Leaving(Launching):
             prover=self._prover,
             looker=self._looker,
             settler=self._settler,
-            objector=Objector(self.catalog, self.store, self._asker, self._findings, self._regimes.guard, self.clock),
+            objector=self._objector,
             owner=owner,
             clock=self.clock,
             stopping=stopping,
+        )
+
+    @cached_property
+    def _objector(self) -> Objector:
+        return Objector(
+            *(self.catalog, self.store),
+            asker=self._asker,
+            findings=self._findings,
+            sighting=self._sighting,
+            guard=self._regimes.guard,
+            clock=self.clock,
         )
 
     @cached_property

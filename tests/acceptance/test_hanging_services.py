@@ -17,6 +17,7 @@ from orchestrator.wiring import Muleteer
 from schemas.launch import Command, LaunchId, LaunchState
 from tests.acceptance.home import Home, Process, apply_rules, until
 from tests.acceptance.panda_home import SITE
+from tests.contract.store_transients import policy
 from tests.services.panda import make_token
 from tests.services.silent import Silent
 from tests.unit.making import frame
@@ -102,6 +103,7 @@ def test_all_of_muleteer_is_stopped_while_rucio_and_panda_hang(
     hand = Hand("test", "it hangs", utc_now())
     store.launch_commands.ask(Ask(Command.KILL), [launch], hand)
     apply_rules(store, RULES)
+    store.transient_policies.apply([policy()], prune=False, who="test", now=utc_now())
     process = home.run()
     store.messages.take_in([frame()], origin="broker", now=utc_now())
     until(lambda: panda.asked >= 2, 30, "two questions to PanDA")

@@ -20,6 +20,7 @@ from orchestrator.store.launch_commands import Ask
 from orchestrator.wiring import Muleteer
 from schemas.dispatch import DispatchId
 from schemas.launch import Command, CommandState, Launch, LaunchState
+from tests.contract.store_transients import leaving, release
 from tests.services.panda import PandaServer, make_token
 from tests.services.panda.home import add_site, add_workflow
 from tests.unit.launch.playing import dispatched
@@ -240,3 +241,19 @@ def test_a_launch_is_killed(life: Life) -> None:
     life.panda.settle()
 
     assert look(life).state is LaunchState.KILLED
+
+
+def test_what_leaves_is_not_read_and_the_launch_waits(life: Life) -> None:
+    """Half of its input may be gone. Once it is called back the same dispatch is launched."""
+    store, did = life.muleteer.store, message().did
+    assert did is not None
+    transient = leaving(store, of=release(did))
+
+    outcome = life.launch()
+
+    assert isinstance(outcome, Wait), outcome
+    assert f"{did} is leaving" in outcome.reason
+    assert store.launches.list() == []
+    store.transients.recalled(transient.id, who="me", why="needed", now=NOW)
+    assert isinstance(life.launch(), Done)
+    assert str(did) in life.only.inputs.values()

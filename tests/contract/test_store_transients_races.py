@@ -23,6 +23,8 @@ from tests.contract.store_transients import (
     claim,
     copy,
     hits,
+    launch,
+    leaving,
     put_down,
     refusal,
     release,
@@ -252,3 +254,49 @@ def test_a_look_that_comes_second_finds_what_the_first_has_entered(store: Store,
 
     found = standing(store)
     assert (found.state, found.seen_at) == (TransientState.RELEASABLE, later(5))
+
+
+# Launches that would read it.
+
+
+@pytest.mark.parametrize("round_", range(2))
+@pytest.mark.parametrize("statement", ["INSERT INTO launches", "INSERT INTO readings"])
+def test_a_launch_and_a_leaving_in_one_instant_see_each_other(
+    store: Store, other: Store, statement: str, round_: int
+) -> None:
+    """Either it is not launched, or nothing leaves."""
+    claimed, left = taken(store), list[bool]()
+
+    with after_statement(store, statement, lambda: left.append(begin(other, claimed))):
+        refused = tried([lambda: launch(store, "one", reads=[hits(7), HITS])])
+
+    assert len(left) == 1
+    assert (standing(store).state is LEAVING, len(refused)) in ((True, 1), (False, 0))
+
+
+@pytest.mark.parametrize("statement", ["UPDATE transients", "INSERT INTO journal"])
+def test_a_leaving_and_a_launch_in_one_instant_see_each_other(store: Store, other: Store, statement: str) -> None:
+    """The other way round."""
+    claimed, refused = taken(store), list[list[StoreError]]()
+
+    def read() -> None:
+        refused.append(tried([lambda: launch(other, "one", reads=[HITS])]))
+
+    with after_statement(store, statement, read):
+        left = begin(store, claimed)
+
+    assert left is (standing(store).state is LEAVING)
+    assert len(refused[0]) == left
+
+
+def test_what_leaves_is_read_by_no_new_launch(store: Store) -> None:
+    """It is said how to call it back; and nothing of the launch is kept."""
+    found = leaving(store)
+
+    (refused,) = tried([lambda: launch(store, "one", reads=[hits(7), HITS])])
+
+    assert f"{HITS} is leaving" in str(refused)
+    assert f"muleteer transient recall {found.id}" in str(refused)
+    assert store.launches.active() == []
+    store.transients.recalled(found.id, who=ME, why="needed", now=later(3700))
+    assert launch(store, "one", reads=[HITS]).inputs == {"in0": str(HITS)}

@@ -13,6 +13,7 @@ from orchestrator.store.store import Store
 from orchestrator.transient.releaser import Moved
 from schemas.transient import Release
 from tests.contract.transients import DISK, Told, World, dst, hits, worlds
+from tests.services.catalog import Faulty
 
 DOOR = "root://door.example.org:1094//data"
 
@@ -220,3 +221,24 @@ def test_a_disk_that_is_away_proves_nothing(wide: World, tmp_path: Path) -> None
     wide.told = Told(disks={DOOR: wide.folder})
     path(wide, f"{dst().name}-0.root").unlink()
     assert set(wide.refusals(hits())) == {"successor"}
+
+
+def test_a_successor_that_becomes_links_while_the_dataset_leaves_stops_it(world: World) -> None:
+    """Its copies were its own when it was proved: nothing more is done."""
+    world.ripe()
+    world.release()
+    world.move(hours=25)
+
+    def link(name: str, number: int) -> None:
+        if name == "parents" and world.known(hits()).state == "leaving" and not path(world, new(1)).is_symlink():
+            there = path(world, new(1))
+            there.write_bytes(path(world, old(1)).read_bytes()[: there.stat().st_size])
+            path(world, old(1)).write_bytes(there.read_bytes())
+            there.unlink()
+            there.symlink_to(path(world, old(1)))
+
+    catalog = Faulty(world.catalog, hook=link)
+    world.desk(catalog).step()
+
+    assert f"its successor lies on the same files: {new(1)} is {old(1)}" in str(world.known(hits()).reason)
+    assert catalog.calls["set_tombstones"] == catalog.calls["set_lifetime"] == 0

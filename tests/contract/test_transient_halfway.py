@@ -189,6 +189,23 @@ def test_what_comes_up_between_two_calls_is_held_at_once(world: World) -> None:
     assert world.catalog.dataset(did).expires_at is None
 
 
+def test_a_file_put_elsewhere_in_the_instant_of_its_mark_stays(world: World) -> None:
+    """After the last question and before the mark: the reaper comes at once, and finds it saved."""
+    did = due(world)
+    first = world.catalog.files(did)[0]
+
+    def share(name: str, number: int) -> None:
+        if name == "set_tombstones" and not world.there(OTHER):
+            world.catalog.add_dataset(OTHER)
+            world.catalog.attach(OTHER, [world.file(first.did.name)], DISK)
+
+    world.desk(Faulty(world.catalog, hook=share)).step()
+    world.sweep()
+
+    assert f"disk/{first.did.name}" in world.on_disk()
+    assert f"{first.did.name} is in {OTHER} too" in str(world.known(did).reason)
+
+
 # The claim.
 
 

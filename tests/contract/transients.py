@@ -157,7 +157,9 @@ class World:
         prover = Prover(asker, looker, clock=self.clock)
         regimes = Regimes(catalog, store, self.told, clock=self.clock)
         settler = Settler(catalog, store.transients, witness)
-        objector = Objector(catalog, store, asker, findings, regimes.guard, self.clock)
+        objector = Objector(
+            *(catalog, store), asker=asker, findings=findings, sighting=sighting, guard=regimes.guard, clock=self.clock
+        )
         return Desk(
             store,
             catalog.address,
@@ -178,6 +180,7 @@ class World:
             ),
             recaller=Recaller(catalog, store, asker=asker, settler=settler, owner=f"{owner} r", clock=self.clock),
             noticer=Noticer(catalog, store.transients, regimes, asker=asker, prover=prover, clock=self.clock),
+            owner=owner,
             clock=self.clock,
         )
 

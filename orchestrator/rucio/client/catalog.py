@@ -16,6 +16,7 @@ from rucio.common.exception import (
 )
 
 from orchestrator.clock import Clock, utc_now
+from orchestrator.rucio.client.above import Above
 from orchestrator.rucio.client.access import Access
 from orchestrator.rucio.client.calls import Calls
 from orchestrator.rucio.client.closing import Closing
@@ -61,6 +62,7 @@ class RucioCatalog:
         self._calls = calls or Calls(access)
         self._rses = Rses(self._calls)
         self._reading = Reading(self._calls)
+        self._above = Above(self._calls, self._reading)
         self._filling = Filling(self._calls, self._reading, self._rses)
         self._closing = Closing(self._calls, self._reading, clock)
         self._holding = Holding(self._calls, self._reading, self._rses, access.account)
@@ -213,7 +215,7 @@ class RucioCatalog:
         return self._reading.children(container)
 
     def parents(self, dids: Iterable[Did]) -> Mapping[Did, Sequence[Did]]:
-        return self._reading.parents(dids)
+        return self._above.parents(dids)
 
     def rules(self, dids: Iterable[Did]) -> Mapping[Did, Sequence[ReplicationRule]]:
         return self._holding.rules(dids)

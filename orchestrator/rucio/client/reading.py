@@ -42,8 +42,6 @@ _Row = Mapping[str, Any]
 _COUNTED: Final = 100
 #: Datasets whose metadata is asked for with one request, while others are read.
 _WALKED: Final = 500
-#: DIDs that one thread asks about before it gives what it has.
-_BATCH: Final = 20
 _WILD: Final = frozenset("*?[")
 
 
@@ -161,14 +159,6 @@ class Reading:
         self.of_type(container, "CONTAINER")
         return sorted(map(did_of, self.content(container)), key=lambda did: (did.name, did.scope))
 
-    def parents(self, dids: Iterable[Did]) -> dict[Did, list[Did]]:
-        with pool_of("parents") as pool:
-            found = asked_ahead(pool, self._parents_of_some, chunks(self.rows(dids), _BATCH))
-            return {did: sorted(above, key=lambda each: (each.name, each.scope)) for did, above in found}
-
-    def _parents_of_some(self, dids: Iterable[Did]) -> list[tuple[Did, list[Did]]]:
-        return [(did, self._calls.ask(f"what {did} is in", partial(_parents, did=did))) for did in dids]
-
     def copies_at(self, files: Iterable[Did], rse: str) -> dict[Did, Sequence[str]]:
         """The PFNs of those that have a copy at this RSE, in whatever state. All must be files that there are."""
         there: dict[Did, Sequence[str]] = {}
@@ -211,10 +201,6 @@ def _files_of(client: Client, dids: Sequence[Did]) -> list[Did]:
 def _copies(client: Client, dids: Sequence[Did], rse: str | None, readable: bool = True) -> list[_Row]:
     asked = [wire(did) for did in dids]
     return list(client.list_replicas(asked, rse_expression=rse, all_states=not readable, resolve_archives=False))
-
-
-def _parents(client: Client, did: Did) -> list[Did]:
-    return [did_of(row) for row in client.list_parent_dids(*did)]
 
 
 def _replicas(row: _Row, readable: bool) -> Iterator[Replica]:
