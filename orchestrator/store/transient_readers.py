@@ -151,6 +151,10 @@ _IN_ROOMS: Final = (
     .join(dispatches, _OF_A_ROOM)
 )
 
+#: Of one room there are few dispatches, of a rule there may be thousands that wait: spelt so that no index on states is
+#: taken, which SQLite would prefer to that on messages.
+_OF_A_ROOM_NOT_ENDED: Final = dispatches.c.state.concat("").in_(_NOT_ENDED)
+
 _MADE_OF: Final = select(*_DID, launches.c.id, launches.c.state)
 
 #: What is asked, which table names the datasets there, and what is said of what is found.
@@ -184,7 +188,7 @@ _USES: Final[Sequence[tuple[Select[Any], Table, str]]] = (
         "dispatch {0} of it is {1}",
     ),
     (
-        _IN_ROOMS.where(dispatches.c.state.in_(_NOT_ENDED)),
+        _IN_ROOMS.where(_OF_A_ROOM_NOT_ENDED),
         messages,
         "dispatch {0} of it and others is {1}",
     ),

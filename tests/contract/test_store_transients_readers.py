@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
+from typing import Any
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import event, update
 
 from orchestrator.core.by_hand import DispatchVerb, Hand
 from orchestrator.core.transient.facts import Maker
@@ -155,3 +157,20 @@ def test_many_are_asked_for_at_once(store: Store) -> None:
     assert set(store.transient_readers.in_use(dids)) == set(dids[::2])
     assert set(store.transient_readers.makers(dids)) == set(dids[1::2])
     assert set(store.transient_readers.last_use(dids)) == set(dids[::2])
+
+
+def test_a_backlog_of_other_datasets_costs_nothing(tmp_path: Path) -> None:
+    """No question goes through all dispatches or launches of a state, nor through a whole table."""
+    store, asked = Store.open(f"sqlite:///{tmp_path / 'muleteer.db'}"), list[tuple[str, Any]]()
+    event.listen(*(store.database.engine, "before_cursor_execute"), lambda *each: asked.append((str(each[2]), each[3])))
+
+    store.transient_readers.in_use([HITS, OTHER])
+
+    questions = [(statement, values) for statement, values in asked if statement.startswith("SELECT")]
+    assert len(questions) == 14  # of two scopes
+    with store.database.read() as connection:
+        for statement, values in questions:
+            plan = " ".join(map(str, connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values)))
+            assert "SCAN" not in plan.replace("SCAN CONSTANT ROW", ""), plan
+            assert "ix_dispatches_rule" not in plan and "ix_dispatches_state" not in plan, plan
+    store.close()
