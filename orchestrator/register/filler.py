@@ -17,8 +17,8 @@ import structlog
 from orchestrator.clock import Clock, utc_now
 from orchestrator.core.registering import Mistold
 from orchestrator.register import containers
-from orchestrator.register.attaching import Attaching, as_known
-from orchestrator.register.comparing import Differences, compared, counted
+from orchestrator.register.comparing import Differences, counted
+from orchestrator.register.contents import DatasetContents
 from orchestrator.register.describing import describe, lifetime_kept
 from orchestrator.register.lists import Lists, ReadList, called_since
 from orchestrator.register.noting import Noting, Summing, Tell
@@ -27,9 +27,7 @@ from orchestrator.rucio.port import (
     Catalog,
     CatalogError,
     CatalogUnavailable,
-    DatasetClosed,
     DatasetState,
-    DidExists,
     NotAdmitted,
 )
 from orchestrator.store.port import NotAllowed
@@ -86,11 +84,11 @@ class Filler:
         self._record = record
         self._catalog = catalog
         self._clock = clock
-        self._at_once = at_once
         self._stopping = stopping
-        self._tell = tell
         self._noting = Noting(record, summing, clock=clock, at_once=at_once, stop_if_told=self._stop_if_told, tell=tell)
-        self._attaching = Attaching(record, catalog, self._stop_if_told)
+        self._contents = DatasetContents(
+            *(record, catalog, self._noting), at_once=at_once, stop_if_told=self._stop_if_told, tell=tell
+        )
         self._lists = Lists(
             record, clock=clock, at_once=at_once, new_guid=new_guid, stop_if_told=self._stop_if_told, tell=tell
         )
@@ -151,16 +149,16 @@ class Filler:
             self._catalog.demand_rse(registration.rse)  # before hours are spent on sums
         if registration.dataset is None:
             self._noting.sum(registration.id)
-            self._attach(registration, None)
-            self._demand_alone(registration)
+            self._contents.attach(registration, None)
+            self._contents.demand_alone(registration)
             self._demand_all(registration, wrong, Differences())
             return self._summary(registration, "registered")
         dataset = Did.parse(registration.dataset)
         ways = _ways(registration, dataset)
-        state = self._make(dataset, registration)
+        state = self._contents.make(dataset, registration)
         if state is DatasetState.OPEN:
             containers.make(self._catalog, ways)
-        self._demand_all(registration, wrong, self._content_of(state, registration, dataset))
+        self._demand_all(registration, wrong, self._contents.bring(state, registration, dataset))
         if state is DatasetState.CLOSED:
             describe(self._catalog, dataset, registration.metadata)
             containers.make(self._catalog, ways)
@@ -175,89 +173,7 @@ class Filler:
         remark = lifetime_kept(self._catalog, dataset, registration.lifetime)
         return self._summary(registration, f"{dataset} {'closed' if closes else 'filled'}") + remark
 
-    # The dataset.
-
-    def _make(self, dataset: Did, registration: Registration) -> DatasetState:
-        """Make the dataset, or see how it is. One that is there and open gets the metadata that it lacks.
-
-        Raises CatalogError: its metadata is another.
-        """
-        try:
-            self._catalog.add_dataset(dataset, registration.metadata, registration.lifetime)
-        except DidExists:
-            state = self._catalog.dataset(dataset).state
-            if state is DatasetState.OPEN:
-                describe(self._catalog, dataset, registration.metadata)
-            return state
-        return DatasetState.OPEN
-
-    def _content_of(self, state: DatasetState, registration: Registration, dataset: Did) -> Differences:
-        """Fill the dataset if it is open. Returns how what it holds then differs from what was asked for.
-
-        Raises DatasetClosed: it is closed, and differs.
-        """
-        if state is DatasetState.OPEN:
-            try:
-                return self._fill(registration, dataset)
-            except DatasetClosed:
-                log.info("dataset.closed_meanwhile", registration=registration.id, did=str(dataset))
-        found = self._take_as_closed(registration, dataset)
-        if found:
-            raise DatasetClosed(
-                f"{dataset} is closed, and holds other files than were asked for: {found}. {_way_out(found)}egister "
-                "under another name, or have it opened again or erased, and call this again"
-            )
-        return found
-
-    def _fill(self, registration: Registration, dataset: Did) -> Differences:
-        self._noting.sum(registration.id)
-        if registration.calls > 1:
-            self._look(registration, dataset)
-        self._attach(registration, dataset)
-        found = self._compared(registration, dataset)
-        self._demand_alone(registration)
-        self._record.note_lost(registration.id, found.missing)
-        return found
-
-    def _take_as_closed(self, registration: Registration, dataset: Did) -> Differences:
-        """A dataset that holds all of it already is well: somebody crashed between closing it and writing that down."""
-        found = self._compared(registration, dataset)  # before hours are spent on sums
-        if not found:
-            self._noting.sum(registration.id)
-            found = self._compared(registration, dataset)
-        if not found:
-            content = {entry.did: entry for entry in self._catalog.files(dataset)}
-            for page in self._pages(registration, FileState.SUMMED):
-                self._record.note_attached(registration.id, [as_known(file, content) for file in page])
-        return found
-
-    def _look(self, registration: Registration, dataset: Did) -> None:
-        """Files that were attached when somebody looked last, and are no more, are to be attached again."""
-        there = {str(entry.did) for entry in self._catalog.files(dataset)}
-        for page in self._pages(registration, FileState.ATTACHED):
-            self._record.note_lost(registration.id, [file.did for file in page if file.did not in there])
-
-    def _compared(self, registration: Registration, dataset: Did) -> Differences:
-        content = {entry.did: entry for entry in self._catalog.files(dataset)}
-        return compared(content, self._pages(registration), exactly=registration.closes)
-
-    # Its files.
-
-    def _attach(self, registration: Registration, dataset: Did | None) -> None:
-        done = 0
-        waiting = self._record.get(registration.id).files.get(FileState.SUMMED, 0)
-        for page in self._pages(registration, FileState.SUMMED):
-            self._stop_if_told()
-            fresh = self._noting.fresh(registration.id, page)
-            self._attaching.bring(registration.id, dataset, registration.rse, fresh)
-            done += len(page)
-            self._tell("attached", done, waiting)
-
-    def _demand_alone(self, registration: Registration) -> None:
-        """Raises NotAllowed: somebody else is bringing more files into the same dataset, and will close it."""
-        files = self._record.get(registration.id).files
-        if more := files.get(FileState.PLANNED, 0) + files.get(FileState.SUMMED, 0):
-            raise NotAllowed(f"{counted(more)} planned by somebody else meanwhile")
+    # What is demanded, and said.
 
     def _demand_all(self, registration: Registration, wrong: Sequence[str], found: Differences) -> None:
         """Raises _Incomplete, with all that is wrong."""
@@ -279,19 +195,9 @@ class Filler:
         remark = f"; {unseen} of them were there before without a GUID, and PanDA does not see such files"
         return f"{done} with {count} {'file' if count == 1 else 'files'}" + (remark if unseen else "")
 
-    def _pages(self, registration: Registration, *states: FileState) -> Iterable[Sequence[RegisteredFile]]:
-        return self._record.pages(registration.id, states, size=self._at_once)
-
     def _stop_if_told(self) -> None:
         if self._stopping():
             raise Stopped
-
-
-def _way_out(found: Differences) -> str:
-    """What else to do about a closed dataset, and the beginning of what is always said."""
-    if not found.missing or found.foreign or found.differing:
-        return "R"
-    return "If what is not in it is not wanted any more, fill it with the others and --only-these; else r"
 
 
 def _ways(registration: Registration, dataset: Did) -> Sequence[Sequence[Did]]:
