@@ -9,8 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from actors.transient_options import asks
 from orchestrator.core.actor import GiveUp, Order, Outcome, Tools
-from orchestrator.core.transient.protection import demand_glob
+from orchestrator.core.transient.protection import demand_glob, exactly
 from schemas.durations import Duration
+from schemas.globs import mistake_in_glob
 
 
 class KeepOptions(BaseModel):
@@ -32,8 +33,10 @@ class Keep:
     options: type[BaseModel] = KeepOptions
 
     def check(self, options: Mapping[str, Any], tools: Tools) -> str | None:
-        which = KeepOptions.model_validate(options).which
-        wrong = None if which is None or "{" in which else _mistake_in(which)
+        asked = KeepOptions.model_validate(options)
+        if asked.span is not None and not asked.span:
+            return "keep.for: 0s: expected a length of time, for example 7d; without it, they stay for ever"
+        wrong = None if asked.which is None or "{" in asked.which else _mistake_in(asked.which)
         return None if wrong is None else f"keep.which: {wrong}"
 
     def act(self, order: Order, tools: Tools) -> Outcome:
@@ -42,7 +45,7 @@ class Keep:
         if which is None:
             if order.message.did is None:
                 return GiveUp("the message is about no dataset: say which ones with `which`")
-            which = str(order.message.did)
+            which = exactly(order.message.did)
         if (wrong := _mistake_in(which)) is not None:
             return GiveUp(wrong)
         return tools.transient.keep(which, asked.span, **asks(order))
@@ -53,4 +56,4 @@ def _mistake_in(which: str) -> str | None:
         demand_glob(which)
     except ValueError as error:
         return str(error)
-    return None
+    return mistake_in_glob(which)

@@ -5,11 +5,21 @@ Secrets come from the environment or from a file of their own (`passcode_file`),
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -300,7 +310,7 @@ class TransientSettings(_Section):
         {}, description="bytes of their copies at one RSE, by its name"
     )
     never: tuple[str, ...] = Field((), description="datasets that never leave; scope:name, both globs")
-    raw_scopes: tuple[str, ...] = Field(("raw*",), description="scopes out of which nothing leaves; globs")
+    raw_scopes: tuple[str, ...] = Field(("raw*",), description="scopes out of which nothing leaves; globs, ! excludes")
     accounts: tuple[str, ...] = Field(
         (), description="accounts whose replication rules do not keep a dataset; our own never does"
     )
@@ -325,12 +335,28 @@ class TransientSettings(_Section):
                 raise ValueError(f"{each!r} does not say what stays: write scope:name, for example *:CALIB-*")
         return value
 
+    @field_validator("raw_scopes")
+    @classmethod
+    def _say_which(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if value and all(each.startswith("!") for each in value):
+            raise ValueError('only which scopes are not raw: if all others are, write "*" before them')
+        return value
+
     @field_validator("never", "raw_scopes")
     @classmethod
-    def _fit_something(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+    def _fit_something(cls, value: tuple[str, ...], field: ValidationInfo) -> tuple[str, ...]:
         for position, each in enumerate(value):
-            if (mistake := mistake_in_glob(each)) is not None:
+            glob = each.removeprefix("!") if field.field_name == "raw_scopes" else each
+            if (mistake := mistake_in_glob(glob)) is not None:
                 raise ValueError(f"entry {position + 1}: {mistake}")
+        return value
+
+    @field_validator("rse_bytes_per_day")
+    @classmethod
+    def _are_names(cls, value: dict[str, int]) -> dict[str, int]:
+        for rse in value:
+            if not re.fullmatch(r"[A-Za-z0-9_.-]+", rse):
+                raise ValueError(f"{rse!r} is not the name of an RSE, and would cap nothing")
         return value
 
     @field_validator("disks")

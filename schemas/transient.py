@@ -308,6 +308,8 @@ class Refused(BaseModel):
     refusals: tuple[Refusal, ...]
     #: From when on it may leave by its age, where that can be told.
     due_at: datetime | None = None
+    #: Whether it was looked at closely: all that can be told without that stood in nobody's way.
+    closely: bool = False
 
 
 class PolicySummary(BaseModel):
@@ -374,13 +376,24 @@ class Transient(BaseModel):
     #: Until when the release can be taken back without a trace.
     leaves_at: datetime | None = None
     leaving_at: datetime | None = None
+    #: How many calls were about to be made that let it leave. What holds it may be undone since the last of them.
+    went_on: int = 0
     #: When it was found to be gone; or when it was called back, if part of it had gone by then.
     gone_at: datetime | None = None
     #: What is proved to be gone: bytes and files, all copies counted.
     freed_bytes: int = 0
     freed_files: int = 0
+    #: What tells the catalog in which it was seen from any other. None: that was not looked at.
+    catalog: str | None = None
+    #: When a close look last found something in its way, if none has proved all of it since.
+    failed_at: datetime | None = None
     seen_at: datetime
     updated_at: datetime
+
+    @property
+    def vanished(self) -> bool:
+        """Whether it is gone by other hands. It may be seen again, if the catalog has said so by mistake."""
+        return self.state is TransientState.GONE and self.leaving_at is None
 
 
 class Keep(BaseModel):

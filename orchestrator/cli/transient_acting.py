@@ -124,8 +124,8 @@ def keep(
             out.print(f"{each.did} is released: it will be held when its time comes, and `take-back` holds it now")
         else:
             out.print(
-                f"{each.did} is leaving: it goes no further, but copies that are marked already may still go; "
-                f"`recall {each.id}` holds what is left of it"
+                f"{each.did} is leaving: a running muleteer holds what is left of it when it looks at it next; "
+                f"`recall {each.id}` does so at once"
             )
 
 
@@ -194,9 +194,9 @@ def extend(
 
 
 def stop(reason: Because, home: Home = None, json_: Json = False) -> None:
-    """Stop releases: nothing is released, nothing more is done to what is released, and what is leaving is not erased.
+    """Stop releases: nothing is released, nothing more is done to what is released, and what is leaving is held.
 
-    Of what is leaving, copies that are marked already may still go: `recall` holds them.
+    A running muleteer holds it when it looks at it next, and goes on with it after `go`. `recall` holds it at once.
     """
     with opened(home) as muleteer:
         found, new = muleteer.store.suspensions.suspend(TRANSIENT, who=person(), why=reason, now=utc_now())
@@ -211,9 +211,9 @@ def stop(reason: Because, home: Home = None, json_: Json = False) -> None:
     out.print(f"{waiting['released']:,} released stay as they are; {waiting['leaving']:,} leaving go no further")
     if waiting["leaving"]:
         out.print(
-            "a running muleteer keeps the catalog from erasing these, but copies that are marked already may still"
+            "a running muleteer holds what is left of these when it looks at them next; `recall` does so at once:"
         )
-        out.print("go: `muleteer transient list --state leaving` shows which, and `recall` holds what is left of one")
+        out.print("`muleteer transient list --state leaving` shows which")
 
 
 def go(reason: Because, home: Home = None, json_: Json = False) -> None:

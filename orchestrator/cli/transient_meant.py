@@ -44,12 +44,19 @@ def did_of(word: str) -> Did:
 
 def meant(transients: Transients, word: str) -> Transient:
     """The one of that number; or of that dataset the newest life, rather one that is not gone. Raises NotFound."""
-    if word.isdecimal() and word.isascii():
-        return transients.get(TransientId(int(word)))
+    if (number := _number(word)) is not None:
+        return transients.get(TransientId(number))
     lives = transients.find(did_of(word))
     if not lives:
         raise NotFound(f"no policy has matched {word} at a survey yet; `muleteer transient list` shows which there are")
     return next((life for life in lives if life.state is not TransientState.GONE), lives[0])
+
+
+def _number(word: str) -> int | None:
+    try:
+        return int(word) if word.isdecimal() and word.isascii() else None
+    except ValueError:  # thousands of digits
+        return None
 
 
 def all_in(transients: Transients, states: Sequence[TransientState]) -> Iterable[Transient]:

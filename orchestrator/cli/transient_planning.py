@@ -129,13 +129,22 @@ def recall(which: Word, reason: Because, home: Home = None, json_: Json = False)
         return
     out.print(f"{recalled.did} is {recalled.state}: {recalled.reason}")
     span = format_duration(STAYS)
-    out.print(f"it is kept for {span}: `muleteer transient keeps` shows it, and `lift` ends it")
+    out.print(f"from when it is held it is kept for {span}: `muleteer transient keeps` shows it, and `lift` ends it")
 
 
-def survey(home: Home = None, json_: Json = False) -> None:
-    """Look at everything once and write it down, as the service does. Automatic policies release by it."""
+def survey(
+    home: Home = None,
+    vanished: Annotated[
+        int, typer.Option("--vanished", min=0, help="So many datasets are indeed gone by other hands, as it was said.")
+    ] = 0,
+    json_: Json = False,
+) -> None:
+    """Look at everything once and write it down, as the service does. Automatic policies release by it.
+
+    If most of what is known is missing in the catalog, nothing is said of that before --vanished confirms it.
+    """
     with opened(home) as muleteer, deciding(), telling() as tell:
-        looked = muleteer.transient_desk().survey(who=person(), tell=tell)
+        looked = muleteer.transient_desk().survey(who=person(), vanished=vanished, tell=tell)
     found = looked.survey
     if json_:
         print_json(
@@ -149,11 +158,15 @@ def survey(home: Home = None, json_: Json = False) -> None:
                 "held": looked.held,
                 "released": looked.released,
                 "not_released": looked.refused,
+                "doubt": looked.doubt,
+                "remarks": found.strange,
             }
         )
         return
     _print_policies(found.summaries.values())
     _print_why_not(found.refused, listed=False)
+    for remark in found.strange:
+        err.print(f"warning: {remark}")
     out.print(f"{datasets(len(found.releases))} may leave")
     if looked.vanished:
         out.print(f"{datasets(looked.vanished)} went by other hands")
@@ -163,6 +176,8 @@ def survey(home: Home = None, json_: Json = False) -> None:
         out.print(f"{each.did} is released by its policy, and leaves {each.leaves_at:%Y-%m-%d %H:%M} UTC")
     if looked.refused is not None:
         out.print(f"not released by itself: {looked.refused}")
+    if looked.doubt is not None:
+        err.print(f"warning: {looked.doubt}")
 
 
 def step(home: Home = None, json_: Json = False) -> None:

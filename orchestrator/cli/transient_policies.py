@@ -15,7 +15,7 @@ from orchestrator.cli.transient_meant import Because
 from orchestrator.cli.transient_meant import reason as spoken
 from orchestrator.cli.transient_planning import deciding
 from orchestrator.clock import utc_now
-from orchestrator.core.transient.policies import remarks_on
+from orchestrator.core.transient.policies import remarks_on, remarks_on_switching
 from orchestrator.store.transient_policies import PolicyChange
 from schemas.durations import format_duration
 from schemas.transient import PolicyVersion, TransientPolicy
@@ -31,7 +31,8 @@ Name = Annotated[str, typer.Argument(help="The policy's name.", show_default=Fal
 def list_(home: Home = None, json_: Json = False) -> None:
     """List the policies in force."""
     with opened(home, reading=True) as muleteer:
-        versions = muleteer.store.transient_policies.in_force()
+        versions, unreadable = muleteer.store.transient_policies.all_in_force()
+    _warn(map(str, unreadable))
     if json_:
         print_json([_shown(version) for version in versions])
         return
@@ -120,7 +121,8 @@ def apply(
             change = store.apply(policies, prune=prune, who=person(), now=utc_now(), reason=why)
         given = {policy.name for policy in policies}
         rest = [each.policy for each in store.in_force() if each.policy.name not in {*given, *change.removed}]
-    _tell(change, json_, dry_run=dry_run, remarks=list(remarks_on([*policies, *rest])))
+    remarks = [*remarks_on_switching(change.switched_on), *remarks_on([*policies, *rest])]
+    _tell(change, json_, dry_run=dry_run, remarks=remarks)
 
 
 @app.command("enable")

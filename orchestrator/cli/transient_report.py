@@ -13,7 +13,7 @@ from orchestrator.cli.session import Exit, Home, Json, opened
 from orchestrator.cli.terminal import ago, out, print_json, print_table
 from orchestrator.cli.transient_meant import datasets
 from orchestrator.clock import utc_now
-from orchestrator.store.transient_reporting import Freed
+from orchestrator.store.transient_spending import Freed
 from orchestrator.transient.reporting import SLOW
 from schemas.durations import parse_duration
 from schemas.transient import Transient

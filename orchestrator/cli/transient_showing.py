@@ -178,7 +178,7 @@ def keeps(
     """List what stays because a person or a rule said so."""
     with opened(home, reading=True) as muleteer:
         store = muleteer.store.transient_keeps
-        found = store.all(limit) if all_ else store.in_force(utc_now())
+        found = store.all(limit) if all_ else store.newest(limit, utc_now())
         never = muleteer.settings.transient.never
     if json_:
         print_json({"keeps": found, "never": never})
@@ -189,5 +189,7 @@ def keeps(
     ]
     columns = ("id", "what stays", "who", "since", "until", "lifted", "why")
     print_table(columns, rows, empty="Nobody keeps anything. `muleteer transient keep SCOPE:NAME --reason ...` does.")
+    if len(found) == limit:
+        out.print("perhaps there are more: --limit")
     if never:
         out.print(f"by the settings, for ever: {', '.join(never)}")

@@ -113,8 +113,8 @@ TRANSIENT: Table = {
     T.RELEASED: frozenset({T.HELD, T.LEAVING, T.GONE}),
     # held: called back by a person, as far as it was there still
     T.LEAVING: frozenset({T.HELD, T.GONE}),
-    # a dataset of the same name is another one
-    T.GONE: frozenset(),
+    # held: it had vanished by other hands, so it was said, and is seen again, in the same life
+    T.GONE: frozenset({T.HELD}),
 }
 
 

@@ -8,8 +8,8 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 from pydantic import Field
 
-from orchestrator.core.transient.policies import mistakes_in, remarks_on
-from orchestrator.monitor.asking import Asked, Because, Id, Number, Person, Refused, Time, Word, authenticated
+from orchestrator.core.transient.policies import mistakes_in, remarks_on, remarks_on_switching
+from orchestrator.monitor.asking import Asked, Because, Id, Limit, Number, Person, Refused, Time, Word, authenticated
 from orchestrator.monitor.transients import deciding
 from orchestrator.store.transient_policies import PolicyChange
 from schemas.transient import Keep, PolicyVersion, TransientPolicy
@@ -54,7 +54,10 @@ def apply(window: Asked, person: Person, wanted: Wanted) -> dict[str, Any]:
         change = store.would_change(wanted.policies, prune=wanted.prune)
     else:
         change = store.apply(wanted.policies, prune=wanted.prune, who=person, now=window.clock(), reason=wanted.reason)
-    return {**_said(change), "dry_run": wanted.dry_run, "remarks": list(remarks_on(wanted.policies))}
+    given = {policy.name for policy in wanted.policies}
+    rest = [each.policy for each in store.in_force() if each.policy.name not in {*given, *change.removed}]
+    remarks = [*remarks_on_switching(change.switched_on), *remarks_on([*wanted.policies, *rest])]
+    return {**_said(change), "dry_run": wanted.dry_run, "remarks": remarks}
 
 
 @router.get("/history")
@@ -117,11 +120,11 @@ def _said(change: PolicyChange) -> dict[str, Any]:
 def keeps(
     window: Asked,
     all: Annotated[bool, Query(description="those that were lifted or are over, too")] = False,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 50,
+    limit: Limit = 50,
 ) -> list[Keep]:
     """What stays because a person or a rule said so."""
     store = window.store.transient_keeps
-    return store.all(limit) if all else store.in_force(window.clock())
+    return store.all(limit) if all else store.newest(limit, window.clock())
 
 
 @keeping.post("")

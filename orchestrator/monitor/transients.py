@@ -47,7 +47,7 @@ class TransientsMeant(Meant):
     """Which of those that are released are meant."""
 
     policy: Word | None = Field(default=None, description="released under this policy")
-    run: Annotated[int, Field(strict=True, ge=0)] | None = Field(default=None, description="of this run")
+    run: Annotated[int, Field(strict=True, ge=0, le=2**63 - 1)] | None = Field(default=None, description="of this run")
 
 
 class TakingBack(Deed):

@@ -5,7 +5,7 @@
   (which of the two it is for a file, and whether they agree)
 * registered: `filler` (a dataset made, filled and closed by one operation that can be resumed), with `lists` (written
   down), `noting` (sums, written down), `contents` (what one dataset holds), `attaching` (a chunk of files), `comparing`
-  (what is there beside what was asked for), `describing` (its metadata) and `containers`; `registrar` does it for actors
-  and launches
+  (what is there beside what was asked for), `describing` (its metadata) and `containers`; `registrar` does it for
+  actors and launches
 * foreseen: `foreseeing` says what that would do, with `verdicts` on single files, by the same looks in the same order
 """

@@ -154,6 +154,10 @@ class Catalog(Protocol):
     #: For logs and for people, without secrets.
     address: str
 
+    #: What tells this catalog from any other, also from one that stands at its place and has its address. It is the
+    #: same for as long as the catalog is there. A Rucio server tells no such thing: its address stands for it.
+    identity: str
+
     #: As whom we act. Replication rules of this account are ours.
     account: str
 

@@ -10,8 +10,10 @@
 * brought into the catalog: `registrations` with `registration_rows`, `registration_calls` (whose list counts) and
   `registration_planning`
 * released when nobody needs them any more: `transients`, in its parts `transient_seeing`, `transient_releasing`,
-  `transient_leaving`, `transient_recalling`, `transient_copies`, `transient_reporting`, `transient_telling`, with
-  `transient_rows`; `transient_policies`, `transient_keeps`, and `transient_readers` (what work of ours needs datasets)
+  `transient_claiming`, `transient_leaving`, `transient_recalling`, `transient_copies`, `transient_reporting`,
+  `transient_spending` (what each release costs and frees), `transient_telling`, with `transient_rows`;
+  `transient_policies` (`transient_versions` reads them), `transient_keeps`, `transient_readers` (what work of ours
+  needs datasets), and `transient_meanwhile` (which asks these three once more)
 * changed by people: `rules` and `rule_history`, `by_hand`, `dispatching_by_hand`, `forcing`
 * done by one process at a time: `turns`
 * looked at and done again: `journal`, `history`, `replays`, `replay_batch`, `replaying`, `rejoining`, `foreseeing`

@@ -17,7 +17,7 @@ from sqlalchemy import URL, Connection, Dialect, Engine, Table, create_engine, e
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from orchestrator.store.port import StoreError, StoreUnavailable
+from orchestrator.store.port import NotFound, StoreError, StoreUnavailable
 from orchestrator.store.signals import Bells
 from orchestrator.store.tables import Moment
 
@@ -33,6 +33,10 @@ LIVELINESS: Final[Mapping[str, Any]] = {
     "keepalives_count": 2,
     "tcp_user_timeout": 20_000,
 }
+
+
+#: Numbers have 64 bits in either database.
+_LARGEST: Final = 2**63 - 1
 
 
 #: Rows for one INSERT: enough to be cheap, few enough for SQLite's 32,766 parameters and its cache of statements.
@@ -66,7 +70,12 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """A consistent view: several queries see the same moment. Raises StoreUnavailable."""
+        """A consistent view: several queries see the same moment.
+
+        Raises:
+            StoreUnavailable.
+            NotFound: what is asked for has a larger number than there can be.
+        """
         with _translated(self.address), self._reader.connect() as connection, connection.begin():
             yield connection
 
@@ -76,6 +85,7 @@ class Database:
 
         Raises:
             StoreUnavailable: nothing was changed.
+            NotFound: a number is larger than there can be; nothing was changed.
         """
         with _translated(self.address):
             if self.is_sqlite:
@@ -229,10 +239,21 @@ def _translated(address: str) -> Iterator[None]:
         yield
     except PoolTimeout as error:
         raise StoreUnavailable(f"the store {address} is not available: {error}") from error
+    except (OverflowError, DataError) as error:
+        if not _is_of_a_number(error):
+            raise
+        raise NotFound(f"a number is too large: {_LARGEST:,} is the largest that there can be") from error
     except _ABOUT_WHAT_WAS_ASKED:
         raise
     except (DBAPIError, psycopg.Error) as error:  # down, locked, full, read-only after a failover, shutting down
         raise StoreUnavailable(f"the store {address} is not available: {_first_line(error)}") from error
+
+
+def _is_of_a_number(error: OverflowError | DataError) -> bool:
+    """Whether a database was given a number that it has no room for."""
+    if isinstance(error, DataError):
+        return isinstance(error.orig, psycopg.errors.NumericValueOutOfRange)
+    return "SQLite INTEGER" in str(error)
 
 
 #: These say nothing about the database.

@@ -572,12 +572,15 @@ transient_keeps = Table(
     Column("id", _Id, primary_key=True, autoincrement=True),
     # scope:name, both globs
     Column("which", Text, nullable=False),
+    # the one dataset that fits it; NULL: others may fit as well, or its name is too long for an index
+    Column("did", Text),
     Column("who", Text, nullable=False),
     Column("why", Text, nullable=False),
     Column("at", Moment, nullable=False),
     Column("until", Moment),
     Column("lifted_at", Moment),
     Column("lifted_by", Text),
+    _partial("ix_transient_keeps_did", "did", "until", where="lifted_at IS NULL"),
 )
 
 #: Transient datasets: one row for each life of a dataset that a policy has matched.
@@ -603,18 +606,23 @@ transients = Table(
     Column("successor", Text),
     Column("due_at", Moment),
     Column("extended_until", Moment),
-    # what was proved when it was released, and of that the bytes that leave, by RSE; both as JSON
+    # what was proved when it was released, as JSON
     Column("release", Text),
-    Column("frees", Text),
     # NULL again if the release is taken back before anything was done
     Column("released_at", Moment),
     Column("released_by", Text),
     Column("leaves_at", Moment),
     Column("leaving_at", Moment),
+    # how many calls were about to be made that let it leave
+    Column("went_on", Integer, nullable=False, server_default="0"),
     Column("gone_at", Moment),
     Column("freed_bytes", BigInteger, nullable=False),
     Column("freed_files", BigInteger, nullable=False),
     Column("seen_at", Moment, nullable=False),
+    # the identity of the catalog in which it was seen; NULL: that was not looked at
+    Column("catalog", Text),
+    # when a close look last failed; NULL again once all is proved
+    Column("failed_at", Moment),
     Column("updated_at", Moment, nullable=False),
     # who works on it, and when it is looked at next
     Column("owner", Text),
@@ -623,8 +631,29 @@ transients = Table(
     UniqueConstraint("scope", "name", "born_at"),
     Index("ix_transients_state", "state", "id"),
     Index("ix_transients_successor", "successor"),
-    _partial("ix_transients_released", "released_at", where="released_at IS NOT NULL"),
-    _partial("ix_transients_gone", "gone_at", where="gone_at IS NOT NULL"),
+)
+
+#: Each release of a transient dataset by itself: what counts for the caps, and what was freed by it. One that came to
+#: nothing before anything was done leaves no row.
+transient_releases = Table(
+    "transient_releases",
+    metadata,
+    Column("id", _Id, primary_key=True, autoincrement=True),
+    Column("transient_id", _Id, ForeignKey("transients.id"), nullable=False),
+    Column("policy", String(100), nullable=False),
+    Column("released_at", Moment, nullable=False),
+    Column("released_by", Text, nullable=False),
+    # the bytes that were to leave, by RSE, as JSON
+    Column("frees", Text, nullable=False),
+    # when the dataset had left, or was called back
+    Column("ended_at", Moment),
+    # the same, if anything had left
+    Column("gone_at", Moment),
+    Column("freed_bytes", BigInteger, nullable=False),
+    Column("freed_files", BigInteger, nullable=False),
+    Index("ix_transient_releases_released", "released_at"),
+    _partial("ix_transient_releases_gone", "gone_at", where="gone_at IS NOT NULL"),
+    _partial("uq_transient_releases_open", "transient_id", where="ended_at IS NULL", unique=True),
 )
 
 #: The copies that leave with a dataset, written down before the catalog is asked for the first of them.

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
+from typing import Any, Final
 
-from sqlalchemy import Connection, insert, or_, select, update
+from sqlalchemy import Connection, Select, insert, or_, select, update
 
-from orchestrator.core.transient.protection import STAYS, demand_glob, exactly
+from orchestrator.core.transient.protection import STAYS, alone, demand_glob, exactly
 from orchestrator.store.engine import Database
+from orchestrator.store.intake import chunks
 from orchestrator.store.journal import record, without_nul
 from orchestrator.store.port import NotAllowed, NotFound
 from orchestrator.store.tables import transient_keeps
 from schemas.did import Did
 from schemas.globs import mistake_in_glob
 from schemas.transient import Keep
+
+#: Longer names are looked for among the globs: PostgreSQL's indexes have no room for them. In characters.
+_LONGEST: Final = 500
 
 
 class TransientKeeps:
@@ -45,7 +50,7 @@ class TransientKeeps:
         this = (transient_keeps.c.id == id_, transient_keeps.c.lifted_at.is_(None))
         with self._database.write() as connection:
             lifted = update(transient_keeps).where(*this).values(lifted_at=now, lifted_by=who)
-            row = connection.execute(lifted.returning(*transient_keeps.c)).mappings().one_or_none()
+            row = connection.execute(lifted.returning(*_SHOWN)).mappings().one_or_none()
             if row is None:
                 raise NotFound(f"there is no keep {id_} in force; `muleteer transient keeps` shows which there are")
             record(connection, "keep", [id_], "kept", "lifted", who=who, why=f"{row['which']}: {why}", at=now)
@@ -54,13 +59,31 @@ class TransientKeeps:
     def in_force(self, now: datetime) -> list[Keep]:
         """Those that were not lifted and are not over, oldest first."""
         with self._database.read() as connection:
-            return keeps_in_force(connection, now)
+            return _read(connection, _lasting(now).order_by(transient_keeps.c.id))
+
+    def on(self, dids: Iterable[Did], now: datetime) -> list[Keep]:
+        """Those in force of which one of these datasets may be kept: what names it, and every glob. Oldest first."""
+        with self._database.read() as connection:
+            return keeps_on(connection, dids, now)
+
+    def saying(self, which: str, now: datetime) -> list[Keep]:
+        """Those in force that say exactly this, oldest first."""
+        these = transient_keeps.c
+        named = these.did.is_(None) if (name := _named(which)) is None else these.did == name
+        same = _lasting(now).where(named, these.which == which)
+        with self._database.read() as connection:
+            return _read(connection, same.order_by(these.id))
+
+    def newest(self, limit: int, now: datetime) -> list[Keep]:
+        """Those that were not lifted and are not over, newest first."""
+        with self._database.read() as connection:
+            return _read(connection, _lasting(now).order_by(transient_keeps.c.id.desc()).limit(limit))
 
     def all(self, limit: int) -> list[Keep]:
         """Those that are over or lifted, too; newest first."""
-        query = select(transient_keeps).order_by(transient_keeps.c.id.desc()).limit(limit)
+        query = select(*_SHOWN).order_by(transient_keeps.c.id.desc()).limit(limit)
         with self._database.read() as connection:
-            return [Keep.model_validate(dict(row)) for row in connection.execute(query).mappings()]
+            return _read(connection, query)
 
 
 def keep_for_a_while(connection: Connection, dids: Iterable[Did], *, who: str, why: str, now: datetime) -> None:
@@ -70,15 +93,41 @@ def keep_for_a_while(connection: Connection, dids: Iterable[Did], *, who: str, w
 
 
 def _kept(connection: Connection, which: str, who: str, why: str, now: datetime, until: datetime | None) -> Keep:
-    row = {"which": which, "who": who, "why": without_nul(why), "at": now, "until": until}
-    made = insert(transient_keeps).values(row).returning(*transient_keeps.c)
+    row = {"which": which, "did": _named(which), "who": who, "why": without_nul(why), "at": now, "until": until}
+    made = insert(transient_keeps).values(row).returning(*_SHOWN)
     kept = Keep.model_validate(dict(connection.execute(made).mappings().one()))
     record(connection, "keep", [kept.id], None, "kept", who=who, why=f"{which}: {why}", at=now)
     return kept
 
 
-def keeps_in_force(connection: Connection, now: datetime) -> list[Keep]:
+def keeps_on(connection: Connection, dids: Iterable[Did], now: datetime) -> list[Keep]:
+    """As `TransientKeeps.on`, within a transaction.
+
+    There may be a hundred thousand names, of which none but these are read; globs are few.
+    """
+    these, names = transient_keeps.c, sorted(set(map(str, dids)))
+    if not names:
+        return []
+    found = _read(connection, _lasting(now).where(these.did.is_(None)))
+    for chunk in chunks(names):
+        found += _read(connection, _lasting(now).where(these.did.in_(chunk)))
+    return sorted(found, key=lambda keep: keep.id)
+
+
+def _named(which: str) -> str | None:
+    """The one dataset that it fits, as it is looked for; None: it is looked for among the globs."""
+    name = alone(which)
+    return name if name is not None and len(name) <= _LONGEST else None
+
+
+#: What is told of a keep.
+_SHOWN: Final = tuple(column for column in transient_keeps.c if column.name != "did")
+
+
+def _lasting(now: datetime) -> Select[Any]:
     these = transient_keeps.c
-    lasts = or_(these.until.is_(None), these.until > now)
-    query = select(transient_keeps).where(these.lifted_at.is_(None), lasts).order_by(these.id)
+    return select(*_SHOWN).where(these.lifted_at.is_(None), or_(these.until.is_(None), these.until > now))
+
+
+def _read(connection: Connection, query: Select[Any]) -> list[Keep]:
     return [Keep.model_validate(dict(row)) for row in connection.execute(query).mappings()]

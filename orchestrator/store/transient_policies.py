@@ -14,8 +14,9 @@ from sqlalchemy import Connection, func, insert, select, text, update
 
 from orchestrator.store.engine import Database
 from orchestrator.store.journal import record, without_nul
-from orchestrator.store.port import NotAllowed, NotFound
+from orchestrator.store.port import NotAllowed, NotFound, Overtaken
 from orchestrator.store.tables import Row, transient_policies
+from orchestrator.store.transient_versions import InForce, Unreadable, demand_read, read, standing
 from schemas.transient import PolicyVersion, TransientPolicy
 
 #: Whoever changes the policies on PostgreSQL holds this lock for the length of one transaction.
@@ -30,6 +31,8 @@ class PolicyChange:
     changed: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
     unchanged: tuple[str, ...] = ()
+    #: The versions that are, or were, disabled, and of which enabled ones take the place.
+    switched_on: tuple[PolicyVersion, ...] = ()
 
     @property
     def nothing(self) -> bool:
@@ -45,7 +48,7 @@ class _Step:
 
 
 #: The policies in force, by name.
-_Current = Mapping[str, PolicyVersion]
+_Current = Mapping[str, PolicyVersion | Unreadable]
 
 
 class TransientPolicies:
@@ -77,19 +80,21 @@ class TransientPolicies:
         """What `apply` would do now. Raises NotAllowed, as it does."""
         _demand_names(policies)
         with self._database.read() as connection:
-            current = _current(connection)
+            current = standing(connection)
         return _compared(_given(policies, current, prune), current)
 
     def set_enabled(
         self, names: Sequence[str], enabled: bool, *, who: str, now: datetime, reason: str | None = None
     ) -> PolicyChange:
-        """Switch policies on or off, as a new version each. Raises NotFound: nothing was changed."""
+        """Switch policies on or off, as a new version each.
+
+        Raises NotFound; NotAllowed: one cannot be read. Nothing was changed.
+        """
 
         def plan(current: _Current) -> _Step:
             _demand(names, current)
-            return _Step(
-                [current[name].policy.model_copy(update={"enabled": enabled}) for name in dict.fromkeys(names)]
-            )
+            found = [_readable(name, current) for name in dict.fromkeys(names)]
+            return _Step([each.policy.model_copy(update={"enabled": enabled}) for each in found])
 
         return self._change(plan, who, now, reason)
 
@@ -102,31 +107,53 @@ class TransientPolicies:
 
         return self._change(plan, who, now, reason)
 
-    def confirm(self, name: str, matches: int, *, who: str, now: datetime, reason: str | None = None) -> PolicyVersion:
-        """The version in force may match so many datasets. Another version must be confirmed again.
+    def confirm(
+        self, name: str, number: int | None, matches: int, *, who: str, now: datetime, reason: str | None = None
+    ) -> PolicyVersion:
+        """This version of a policy may match so many datasets. Another version must be confirmed again.
 
-        Raises NotFound: no policy of that name is in force.
+        Args:
+            number: the version that was counted; None if none was in force then.
+
+        Raises:
+            NotFound: no policy of that name is in force.
+            Overtaken: another version of it is.
+            NotAllowed: it cannot be read.
         """
         with self._database.write() as connection:
             self._take_turns(connection)
-            current = _current(connection)
-            _demand([name], current)
-            id_ = current[name].id
+            current = standing(connection)
+            found = _readable(name, current)
+            if found.version != number:
+                raise Overtaken(
+                    f"nothing was confirmed: version {found.version} of {name} came into force meanwhile; "
+                    f"`muleteer transient plan` shows what that one comes to"
+                )
+            id_ = found.id
             this = update(transient_policies).where(transient_policies.c.id == id_).values(confirmed=matches)
             row = connection.execute(this.returning(*transient_policies.c)).mappings().one()
             why = _because(f"it may match {matches:,} datasets", reason)
             record(connection, "policy", [id_], "in_force", "confirmed", who=who, why=why, at=now)
-            return _read(dict(row))
+            return demand_read(read(dict(row)))
 
     # What there is, and was.
 
     def in_force(self) -> list[PolicyVersion]:
-        """By name."""
+        """By name; what cannot be read is left out."""
+        return list(self.all_in_force().versions)
+
+    def all_in_force(self) -> InForce:
+        """By name, with those that cannot be read."""
         with self._database.read() as connection:
-            return list(_current(connection).values())
+            found = list(standing(connection).values())
+        unreadable = [each for each in found if isinstance(each, Unreadable)]
+        return InForce([each for each in found if isinstance(each, PolicyVersion)], unreadable)
 
     def version(self, name: str, number: int | None = None) -> PolicyVersion:
-        """A version of a policy; without a number the one in force, else the newest. Raises NotFound."""
+        """A version of a policy; without a number the one in force, else the newest.
+
+        Raises NotFound; NotAllowed: it cannot be read.
+        """
         query = select(transient_policies).where(transient_policies.c.name == name)
         if number is not None:
             query = query.where(transient_policies.c.version == number)
@@ -135,26 +162,30 @@ class TransientPolicies:
             if row is None:
                 newest = _newest(connection, name)
                 raise NotFound(f"policy {name} has no version {number}; its newest is {newest}")
-            return _read(dict(row))
+            return demand_read(read(dict(row)))
 
     def history(self, name: str | None = None, *, limit: int = 50) -> list[PolicyVersion]:
-        """Every version of one policy or of all, newest first. Raises NotFound for a name that never was."""
+        """Every version of one policy or of all that can be read, newest first.
+
+        Raises NotFound for a name that never was.
+        """
         query = select(transient_policies).order_by(transient_policies.c.id.desc()).limit(limit)
         with self._database.read() as connection:
             if name is not None:
                 _newest(connection, name)
                 query = query.where(transient_policies.c.name == name)
-            return [_read(dict(row)) for row in connection.execute(query).mappings()]
+            found = [read(dict(row)) for row in connection.execute(query).mappings()]
+        return [each for each in found if isinstance(each, PolicyVersion)]
 
     # How a change is made.
 
     def _change(self, plan: Callable[[_Current], _Step], who: str, now: datetime, reason: str | None) -> PolicyChange:
         with self._database.write() as connection:
             self._take_turns(connection)
-            current = _current(connection)
+            current = standing(connection)
             step = plan(current)
             change = _compared(step, current)
-            ended = [current[name] for name in (*change.changed, *change.removed)]
+            ended = {name: current[name] for name in (*change.changed, *change.removed)}
             _end(connection, ended, who, now, reason)
             for policy in step.policies:
                 if policy.name not in change.unchanged:
@@ -166,28 +197,10 @@ class TransientPolicies:
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _POLICIES_LOCK})
 
 
-def against_version(connection: Connection, name: str, number: int) -> str | None:
-    """Why nothing may leave by this version of a policy: within a transaction, to whose end it stays as it is."""
-    query = select(transient_policies).where(transient_policies.c.name == name, transient_policies.c.ended_at.is_(None))
-    row = connection.execute(query.with_for_update(read=True)).mappings().one_or_none()
-    if row is None:
-        return f"policy {name} is not in force any more"
-    if not _read(dict(row)).policy.enabled:
-        return f"policy {name} is disabled"
-    if row["version"] != number:
-        return f"version {number} of policy {name} is not in force any more: version {row['version']} is"
-    return None
-
-
-def _current(connection: Connection) -> dict[str, PolicyVersion]:
-    in_force = transient_policies.c.ended_at.is_(None)
-    query = select(transient_policies).where(in_force).order_by(transient_policies.c.name)
-    return {row["name"]: _read(dict(row)) for row in connection.execute(query).mappings()}
-
-
-def _read(row: Row) -> PolicyVersion:
-    values = {key: value for key, value in row.items() if key not in ("name", "document")}
-    return PolicyVersion(**values, policy=TransientPolicy.model_validate_json(row["document"]))
+def _readable(name: str, current: _Current) -> PolicyVersion:
+    """Raises NotFound, NotAllowed."""
+    _demand([name], current)
+    return demand_read(current[name])
 
 
 def _given(policies: Sequence[TransientPolicy], current: _Current, prune: bool) -> _Step:
@@ -198,19 +211,20 @@ def _given(policies: Sequence[TransientPolicy], current: _Current, prune: bool) 
 def _compared(step: _Step, current: _Current) -> PolicyChange:
     """What a step would do. Policies are compared, not texts: an older version of the program wrote fewer fields."""
     added = tuple(policy.name for policy in step.policies if policy.name not in current)
-    there = [policy for policy in step.policies if policy.name in current]
-    same = tuple(policy.name for policy in there if current[policy.name].policy == policy)
-    changed = tuple(policy.name for policy in there if policy.name not in same)
-    return PolicyChange(added, changed, tuple(step.removed), same)
+    there = [(policy, current[policy.name]) for policy in step.policies if policy.name in current]
+    # of what cannot be read nothing is known but its name
+    known = [(policy, before) for policy, before in there if isinstance(before, PolicyVersion)]
+    same = tuple(policy.name for policy, before in known if before.policy == policy)
+    changed = tuple(policy.name for policy, _ in there if policy.name not in same)
+    on = tuple(before for policy, before in known if policy.enabled and not before.policy.enabled)
+    return PolicyChange(added, changed, tuple(step.removed), same, on)
 
 
-def _end(
-    connection: Connection, versions: Sequence[PolicyVersion], who: str, now: datetime, reason: str | None
-) -> None:
-    for version in versions:
+def _end(connection: Connection, versions: _Current, who: str, now: datetime, reason: str | None) -> None:
+    for name, version in versions.items():
         this = transient_policies.c.id == version.id
         connection.execute(update(transient_policies).where(this).values(ended_at=now))
-        why = _because(f"version {version.version} of {version.policy.name}", reason)
+        why = _because(f"version {version.version} of {name}", reason)
         record(connection, "policy", [version.id], "in_force", "ended", who=who, why=why, at=now)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -10,7 +9,7 @@ from typing import Final
 
 from sqlalchemy import Connection, bindparam, select, text, update
 
-from orchestrator.core.transient.caps import Caps, Spent, beyond
+from orchestrator.core.transient.caps import Caps, beyond
 from orchestrator.store.gates import take_turn
 from orchestrator.store.intake import chunks
 from orchestrator.store.journal import move, without_nul
@@ -19,6 +18,7 @@ from orchestrator.store.suspensions import what_stops_transients
 from orchestrator.store.tables import Row, transients
 from orchestrator.store.transient_copies import forget_copies
 from orchestrator.store.transient_keeps import keep_for_a_while
+from orchestrator.store.transient_meanwhile import Proved, come_up
 from orchestrator.store.transient_rows import (
     NOT_RELEASED,
     SAID,
@@ -33,6 +33,7 @@ from orchestrator.store.transient_rows import (
     said_of,
     transient_of,
 )
+from orchestrator.store.transient_spending import forget_releases, note_releases, spent
 from schemas.did import Did
 from schemas.transient import Release, Transient, TransientId, TransientState
 
@@ -51,7 +52,7 @@ _FEW: Final = 5
 _PUT_DOWN: Final = (
     update(transients)
     .where(transients.c.id == bindparam("this"))
-    .values({name: bindparam(f"new_{name}") for name in (*(SAID - {"reason"}), "release", "frees", "leaves_at")})
+    .values({name: bindparam(f"new_{name}") for name in (*(SAID - {"reason"}), "release", "leaves_at")})
 )
 
 
@@ -59,33 +60,40 @@ class Releasing(Part):
     """Part of `Transients`: released, and taken back."""
 
     def release(
-        self, releases: Sequence[tuple[Release, timedelta]], caps: Caps, *, who: str, why: str, now: datetime
+        self,
+        releases: Sequence[tuple[Release, timedelta]],
+        caps: Caps,
+        *,
+        who: str,
+        why: str,
+        now: datetime,
+        catalog: str | None = None,
     ) -> list[Transient]:
         """Release datasets, each with how long that can be taken back, all or nothing. They need not be known yet.
+
+        Args:
+            catalog: the identity of the one in which they were proved. Only there they may leave.
 
         Raises:
             Stopped: releases stand still.
             NotAllowed: a cap would be passed.
-            Overtaken: one of them is released, leaving or gone already; or one is what is left of another that is to
-                leave.
+            Overtaken: one of them is released, leaving or gone already; it was kept or extended, something began to
+                read it, or the version of its policy is not in force any more; or one is what is left of another that
+                is to leave.
         """
         with self._database.write() as connection:
             _take_turn(connection)
             demand_no_stop(connection)
-            passed = beyond(caps, _spent(connection, now - _DAY), (release for release, _ in releases))
+            passed = beyond(caps, spent(connection, now - _DAY), (release for release, _ in releases))
             if passed is not None:
                 raise NotAllowed(f"nothing was released: {passed}")
-            rows = entered(connection, [row_of(release, now) for release, _ in releases], who=who, now=now)
+            rows = entered(connection, [row_of(release, now, catalog) for release, _ in releases], who=who, now=now)
             alone = [release for release, _ in releases]
             wrong = [*_twice(alone), *_gone_ahead(rows.values()), *_chained(connection, alone)]
+            wrong += _meanwhile(connection, alone, rows, now)
             if wrong:
                 raise Overtaken(f"nothing was released: {_some(wrong)}")
-            return _released(connection, releases, rows, who=who, why=why, now=now)
-
-    def released_since(self, moment: datetime) -> Spent:
-        """What was released since then and not taken back before anything was done, for the caps."""
-        with self._database.read() as connection:
-            return _spent(connection, moment)
+            return _released(connection, releases, rows, who=who, why=why, now=now, catalog=catalog)
 
     def take_back(self, ids: Collection[TransientId], *, who: str, why: str, now: datetime) -> list[Transient]:
         """Hold what was released; nothing was done to it. Each is kept for a week: no policy releases it again at once.
@@ -109,6 +117,7 @@ class Releasing(Part):
                 **values,
             )
             forget_copies(connection, held)
+            forget_releases(connection, held)
             back = [transient_of(row) for row in locked(connection, held)]
             keep_for_a_while(connection, (each.did for each in back), who=who, why=f"taken back: {why}", now=now)
             return back
@@ -129,15 +138,6 @@ def _take_turn(connection: Connection) -> None:
     take_turn(connection, alone=False)
     if connection.dialect.name != "sqlite":
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _RELEASE_LOCK})
-
-
-def _spent(connection: Connection, moment: datetime) -> Spent:
-    datasets, by_rse = 0, Counter[str]()
-    query = select(transients.c.frees).where(transients.c.released_at > moment)
-    for frees in connection.scalars(query):
-        datasets += 1
-        by_rse.update(json.loads(frees))
-    return Spent(datasets, by_rse.total(), dict(by_rse))
 
 
 def _twice(releases: Iterable[Release]) -> Iterator[str]:
@@ -164,8 +164,19 @@ def _chained(connection: Connection, releases: Sequence[Release]) -> Iterator[st
     rested = {release.successor: release for release in releases}
     for row in rows_of(connection, map(Did.parse, rested)):
         release = rested[str(life_of(row).did)]
-        if row["born_at"] == release.successor_born_at and row["state"] in (*GOING, TransientState.GONE):
+        # one that was said to have vanished was there when it was proved
+        left = row["state"] == TransientState.GONE and row["leaving_at"] is not None
+        if row["born_at"] == release.successor_born_at and (left or row["state"] in GOING):
             yield f"{release.successor}, the successor of {release.did}, is {row['state']}"
+
+
+def _meanwhile(
+    connection: Connection, releases: Iterable[Release], rows: Mapping[Life, Row], now: datetime
+) -> list[str]:
+    """What people, and our own work, have wanted since these were proved."""
+    lives = {_life(each): each for each in releases}
+    proved = [Proved(life.did, each.policy, each.version, rows[life]["extended_until"]) for life, each in lives.items()]
+    return [f"{did}: {why}" for did, why in come_up(connection, proved, now).items()]
 
 
 def resting_on(connection: Connection, dids: Iterable[Did]) -> dict[Did, list[str]]:
@@ -188,18 +199,20 @@ def _released(
     who: str,
     why: str,
     now: datetime,
+    catalog: str | None,
 ) -> list[Transient]:
     ids: dict[TransientState, list[int]] = {}
     changes: list[Row] = []
     for release, undo in releases:
-        row = rows[Life(Did.parse(release.did), release.born_at)]
+        row = rows[_life(release)]
+        seen_in = catalog or row["catalog"]
         ids.setdefault(TransientState(row["state"]), []).append(row["id"])
-        said = {name: value for name, value in said_of(release, now).items() if name != "reason"}
-        frees = json.dumps({each.rse: each.bytes for each in release.frees})
-        said |= {"release": without_nul(release.model_dump_json()), "frees": frees, "leaves_at": now + undo}
+        said = {name: value for name, value in said_of(release, now, seen_in).items() if name != "reason"}
+        said |= {"release": without_nul(release.model_dump_json()), "leaves_at": now + undo}
         changes.append({"this": row["id"], **{f"new_{name}": value for name, value in said.items()}})
     if changes:
         connection.execute(_PUT_DOWN, changes)
+    note_releases(connection, ((rows[_life(release)]["id"], release) for release, _ in releases), who=who, now=now)
     values: Row = {"reason": why, "released_at": now, "released_by": without_nul(who), "updated_at": now}
     values |= {"leaving_at": None, "not_before": None, **UNCLAIMED}
     moved: list[int] = []
@@ -208,6 +221,10 @@ def _released(
             connection, transients, those, source, TransientState.RELEASED, who=who, why=why, at=now, **values
         )
     return [transient_of(row) for row in locked(connection, moved)]
+
+
+def _life(release: Release) -> Life:
+    return Life(Did.parse(release.did), release.born_at)
 
 
 def _demand_released(ids: Collection[TransientId], rows: Sequence[Row]) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final, Literal, NamedTuple
+from typing import Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Text, func, or_, select
+from sqlalchemy import ColumnElement, func, select
 
 from orchestrator.store.tables import transients
 from orchestrator.store.transient_releasing import resting_on
@@ -22,17 +22,6 @@ class StateOfPolicy(NamedTuple):
     state: TransientState
     datasets: int
     #: In the datasets; several copies of a file count once.
-    bytes: int
-
-
-class Freed(NamedTuple):
-    """What has left, by a day, a policy, or whoever released it."""
-
-    key: str
-    #: Of which anything has left, those that were called back half-way too.
-    datasets: int
-    #: Copies, and their bytes.
-    files: int
     bytes: int
 
 
@@ -74,24 +63,10 @@ class Reporting(Part):
     def counts(self) -> list[StateOfPolicy]:
         """How many there are, by policy and state."""
         by = (transients.c.policy, transients.c.state)
-        query = select(*by, func.count(), _sum(transients.c.bytes)).group_by(*by).order_by(*by)
+        query = select(*by, func.count(), func.coalesce(func.sum(transients.c.bytes), 0)).group_by(*by).order_by(*by)
         with self._database.read() as connection:
             rows = connection.execute(query).all()
         return [StateOfPolicy(policy, TransientState(state), count, int(size)) for policy, state, count, size in rows]
-
-    def freed(self, since: datetime, by: Literal["day", "policy", "who"]) -> list[Freed]:
-        """What has left since then and is proved to be gone, by the key. What vanished by other hands is not in it.
-
-        What had gone of a dataset before it was called back is in it, at the time of the recall.
-        """
-        with self._database.read() as connection:
-            key = _keys(connection.dialect.name)[by]
-            sums = (func.count(), _sum(transients.c.freed_files), _sum(transients.c.freed_bytes))
-            # it left, or part of it had when it was called back
-            ours = or_(transients.c.leaving_at.is_not(None), transients.c.freed_files > 0)
-            left = (transients.c.gone_at >= since, ours)
-            rows = connection.execute(select(key, *sums).where(*left).group_by(key).order_by(key)).all()
-        return [Freed(str(key), datasets, int(files), int(size)) for key, datasets, files, size in rows]
 
     def list(
         self,
@@ -115,14 +90,3 @@ class Reporting(Part):
 
 
 _NOT_GONE: Final = tuple(state for state in TransientState if state is not TransientState.GONE)
-
-
-def _keys(dialect: str) -> Mapping[str, Any]:
-    at = transients.c.gone_at
-    # on SQLite a moment is text that begins with the day; PostgreSQL's sessions count in UTC
-    text = at.cast(Text) if dialect == "sqlite" else func.to_char(at, "YYYY-MM-DD")
-    return {"day": func.substr(text, 1, 10), "policy": transients.c.policy, "who": transients.c.released_by}
-
-
-def _sum(what: Any) -> Any:
-    return func.coalesce(func.sum(what), 0)

@@ -13,7 +13,7 @@ from sqlalchemy.dialects.sqlite import insert as insert_sqlite
 
 from orchestrator.store.engine import Database
 from orchestrator.store.intake import chunks
-from orchestrator.store.journal import record, without_nul
+from orchestrator.store.journal import move, record, without_nul
 from orchestrator.store.port import NotFound
 from orchestrator.store.tables import Row, transients
 from schemas.did import Did
@@ -28,7 +28,6 @@ AT_ONCE: Final = 1000
 #: A release that was taken back leaves nothing of itself on the row; it is in the journal.
 NOT_RELEASED: Final[Row] = {
     "release": None,
-    "frees": None,
     "released_at": None,
     "released_by": None,
     "leaves_at": None,
@@ -48,8 +47,12 @@ SAID: Final = frozenset(
         "successor",
         "due_at",
         "seen_at",
+        "catalog",
     }
 )
+
+#: So much of an error is told, in characters.
+_SOME: Final = 300
 
 #: Nobody works on it.
 UNCLAIMED: Final[Row] = {"owner": None, "lease_until": None}
@@ -74,6 +77,20 @@ class Part:
 
 
 def transient_of(row: Row) -> Transient:
+    """As it stands. What cannot be read of what was found and proved is left out, and the reason says so."""
+    try:
+        return whole_transient_of(row)
+    except (ValueError, TypeError) as error:
+        return whole_transient_of({**row, "refusals": "[]", "release": None, "reason": unreadable(error)})
+
+
+def unreadable(error: Exception) -> str:
+    """What is said of a row that cannot be read: a newer muleteer, or another hand, may have written it."""
+    return f"what the store has of it cannot be read: {' '.join(str(error).split())[:_SOME]}"
+
+
+def whole_transient_of(row: Row) -> Transient:
+    """Raises ValueError, TypeError: something of it cannot be read."""
     shown = {key: value for key, value in row.items() if key not in _INSIDE}
     shown["did"] = Did(row["scope"], row["name"])
     shown["refusals"] = [Refusal(*each) for each in json.loads(row["refusals"])]
@@ -82,7 +99,7 @@ def transient_of(row: Row) -> Transient:
 
 
 #: What is kept of it and not shown.
-_INSIDE: Final = frozenset({"scope", "name", "frees", "owner", "lease_until", "not_before"})
+_INSIDE: Final = frozenset({"scope", "name", "owner", "lease_until", "not_before"})
 
 
 def life_of(row: Row) -> Life:
@@ -131,7 +148,10 @@ def locked(connection: Connection, ids: Collection[int]) -> list[Row]:
 
 
 def entered(connection: Connection, rows: Sequence[Row], *, who: str, now: datetime) -> dict[Life, Row]:
-    """The rows of these lives as they stand, locked. Those of which there was none are made of `rows`."""
+    """The rows of these lives as they stand, locked. Those of which there was none are made of `rows`.
+
+    Those that had vanished, and have been seen in a catalog now, are held.
+    """
     known = _ids(connection, rows)
     new = sorted((row for row in rows if life_of(row) not in known), key=life_of)
     if new:
@@ -140,7 +160,23 @@ def entered(connection: Connection, rows: Sequence[Row], *, who: str, now: datet
         for (state, why), ids in _alike(connection.execute(made.returning(*_TOLD), new)):
             record(connection, "transient", ids, None, state, who=who, why=why, at=now)
         known = _ids(connection, rows)
-    return {life_of(row): row for row in locked(connection, set(known.values()))}
+    found = {life_of(row): row for row in locked(connection, set(known.values()))}
+    seen = (found[life_of(row)] for row in rows if row["catalog"] is not None)
+    again = _hold_again(connection, seen, who=who, now=now)
+    return {**found, **{life_of(row): row for row in locked(connection, again)}}
+
+
+def _hold_again(connection: Connection, rows: Iterable[Row], *, who: str, now: datetime) -> list[int]:
+    """Hold those, locked, that had vanished by other hands, so it was said. That one was released is forgotten."""
+    back = [row for row in rows if row["state"] == TransientState.GONE and row["leaving_at"] is None]
+    why = "the catalog has it again, or still, in the same life"
+    gone, held = TransientState.GONE, TransientState.HELD
+    for left in (False, True):
+        # of what had left before it was called back it is still known when
+        ids = [row["id"] for row in back if bool(row["freed_files"]) is left]
+        values = {"reason": why, "updated_at": now, **NOT_RELEASED, **({} if left else {"gone_at": None})}
+        move(connection, transients, ids, gone, held, who=who, why=why, at=now, **values)
+    return [row["id"] for row in back]
 
 
 def _ids(connection: Connection, rows: Sequence[Row]) -> dict[Life, int]:
@@ -169,8 +205,8 @@ def _insert(connection: Connection) -> Any:
 # Written.
 
 
-def row_of(seen: Release | Refused, now: datetime) -> Row:
-    """What a look says of a dataset, as a row of one that was not known before."""
+def row_of(seen: Release | Refused, now: datetime, catalog: str | None) -> Row:
+    """What a look at a catalog says of a dataset, as a row of one that was not known before."""
     scope, name = Did.parse(seen.did)
     return {
         "scope": scope,
@@ -180,7 +216,7 @@ def row_of(seen: Release | Refused, now: datetime) -> Row:
         "freed_bytes": 0,
         "freed_files": 0,
         "updated_at": now,
-        **said_of(seen, now),
+        **said_of(seen, now, catalog),
     }
 
 
@@ -189,8 +225,8 @@ def state_of(seen: Release | Refused) -> TransientState:
     return TransientState.RELEASABLE if isinstance(seen, Release) else TransientState.HELD
 
 
-def said_of(seen: Release | Refused, now: datetime) -> Row:
-    """What a look may change of a row, as long as nobody has released it."""
+def said_of(seen: Release | Refused, now: datetime, catalog: str | None) -> Row:
+    """What a look at a catalog may change of a row, as long as nobody has released it."""
     refusals = seen.refusals if isinstance(seen, Refused) else ()
     return {
         "policy": seen.policy,
@@ -203,6 +239,7 @@ def said_of(seen: Release | Refused, now: datetime) -> Row:
         "successor": seen.successor,
         "due_at": seen.due_at,
         "seen_at": now,
+        "catalog": catalog,
     }
 
 

@@ -29,6 +29,7 @@ from orchestrator.store.transient_rows import (
     state_of,
     transient_of,
 )
+from orchestrator.store.transient_spending import forget_releases
 from schemas.did import Did
 from schemas.transient import Refused, Release, Transient, TransientId, TransientState
 
@@ -48,18 +49,30 @@ _CHANGES: Final = (
 class Seeing(Part):
     """Part of `Transients`: what was found."""
 
-    def seen(self, releasable: Sequence[Release], refused: Sequence[Refused], *, who: str, now: datetime) -> None:
+    def seen(
+        self,
+        releasable: Sequence[Release],
+        refused: Sequence[Refused],
+        *,
+        who: str,
+        now: datetime,
+        catalog: str | None = None,
+    ) -> None:
         """Write down what a look has found, a thousand datasets in a transaction.
 
         Lives that are new are added. What was held and is proved now becomes releasable, and the other way round. What
-        is released, leaving or gone is left alone. If nothing is new about one, the journal hears nothing.
+        is released, leaving or gone is left alone; but what had vanished by other hands and is seen in a catalog again
+        is held first. If nothing is new about one, the journal hears nothing.
+
+        Args:
+            catalog: the identity of the one in which they were seen. If it is not said, what is known of that stands.
         """
         looks: list[Release | Refused] = [*releasable, *refused]
         for start in range(0, len(looks), AT_ONCE):
             some = {_life(look): look for look in looks[start : start + AT_ONCE]}
             with self._database.write() as connection:
-                rows = entered(connection, [row_of(look, now) for look in some.values()], who=who, now=now)
-                _note(connection, some, rows, who, now)
+                rows = entered(connection, [row_of(look, now, catalog) for look in some.values()], who=who, now=now)
+                _note(connection, some, rows, who, now, catalog)
 
     def vanished(self, lives: Iterable[tuple[Did, datetime]], *, who: str, why: str, now: datetime) -> list[Transient]:
         """The catalog has these no more (each with when it was made), and it was not us: they are gone.
@@ -78,6 +91,7 @@ class Seeing(Part):
                     connection, transients, ids, state, TransientState.GONE, who=who, why=why, at=now, **values
                 )
             forget_copies(connection, gone)
+            forget_releases(connection, gone)
             return [transient_of(row) for row in locked(connection, gone)]
 
     def extend(
@@ -108,13 +122,19 @@ def _life(look: Release | Refused) -> Life:
 
 
 def _note(
-    connection: Connection, looks: Mapping[Life, Release | Refused], rows: Mapping[Life, Row], who: str, now: datetime
+    connection: Connection,
+    looks: Mapping[Life, Release | Refused],
+    rows: Mapping[Life, Row],
+    who: str,
+    now: datetime,
+    catalog: str | None,
 ) -> None:
     same: list[int] = []
     changed: list[Row] = []
     moved: dict[tuple[TransientState, TransientState, str | None], list[int]] = {}
     for life, look in looks.items():
-        row, said = rows[life], said_of(look, now)
+        row = rows[life]
+        said = said_of(look, now, catalog or row["catalog"])
         if row["state"] not in _FREE:
             continue
         source, target = TransientState(row["state"]), state_of(look)
@@ -128,6 +148,12 @@ def _note(
         connection.execute(update(transients).where(transients.c.id.in_(chunk)).values(seen_at=now))
     if changed:
         connection.execute(_CHANGES, changed)
+    failed = [rows[life]["id"] for life, look in looks.items() if isinstance(look, Refused) and look.closely]
+    proved = [rows[life]["id"] for life, look in looks.items() if isinstance(look, Release)]
+    for ids, at in ((failed, now), (proved, None)):
+        for chunk in chunks(ids):
+            this = (transients.c.id.in_(chunk), transients.c.state.in_(_FREE))
+            connection.execute(update(transients).where(*this).values(failed_at=at))
     for (source, target, why), ids in moved.items():
         move(connection, transients, ids, source, target, who=who, why=why, at=now)
 

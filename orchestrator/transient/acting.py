@@ -30,11 +30,14 @@ class InTransit:
     def keep(self, which: str, span: timedelta | None, *, who: str, why: str) -> Outcome:
         now = self._clock()
         until = None if span is None else now + span
-        for keep in self._store.transient_keeps.in_force(now):
+        for keep in self._store.transient_keeps.saying(which, now):
             long_enough = keep.until is None or (until is not None and keep.until >= until)
-            if keep.which == which and keep.who == who and long_enough:
+            if keep.who == who and long_enough:
                 return Done(f"{which} is kept already: {keep.why}")
-        self._store.transient_keeps.keep(which, who=who, why=why, now=now, until=until)
+        try:
+            self._store.transient_keeps.keep(which, who=who, why=why, now=now, until=until)
+        except NotAllowed as error:
+            return GiveUp(str(error))
         return Done(f"{which} stays")
 
     def release(self, did: Did, *, who: str, why: str) -> Outcome:
@@ -49,12 +52,9 @@ class InTransit:
 
     def extend(self, did: Did, span: timedelta, *, who: str, why: str) -> Outcome:
         now = self._clock()
-        until = now + span
         try:
-            found = self._store.transients.find(did)
-            if found and found[0].extended_until is not None and found[0].extended_until >= until:
-                return Done(f"{did} stays until {found[0].extended_until:%Y-%m-%d %H:%M} UTC already")
-            self._store.transients.extend(did, until, who=who, why=why, now=now)
+            extended = self._store.transients.extend(did, now + span, who=who, why=why, now=now)
         except (NotFound, NotAllowed) as error:
             return GiveUp(str(error))
-        return Done(f"{did} stays until {until:%Y-%m-%d %H:%M} UTC")
+        stays = extended.extended_until
+        return Done(f"{did} stays until {stays:%Y-%m-%d %H:%M} UTC{'' if stays == now + span else ' already'}")

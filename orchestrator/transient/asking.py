@@ -40,6 +40,10 @@ def entry_of(found: DatasetEntry) -> Entry:
     )
 
 
+class OtherCatalog(CatalogError):
+    """This is another catalog than the one in which a dataset was seen: it tells nothing of it."""
+
+
 class Asker:
     """Collects facts. The store must be there: StoreUnavailable goes out."""
 
@@ -47,6 +51,30 @@ class Asker:
         self._catalog = catalog
         self._readers = readers
         self._transients = transients
+
+    @property
+    def identity(self) -> str:
+        """What tells the catalog from any other."""
+        return self._catalog.identity
+
+    def elsewhere(self, transient: Transient) -> str | None:
+        """Why the catalog tells nothing of it, in words: it was seen in another one. None if it was seen in this one.
+
+        What was noted before that was kept counts as seen here.
+        """
+        here = self._catalog.identity
+        if transient.catalog is None or transient.catalog == here:
+            return None
+        return (
+            f"{self._catalog.address} is another catalog ({here}) than the one in which it was seen "
+            f"({transient.catalog}), so nothing is done and nothing is said of it: is a disk not mounted, and does "
+            "[catalog] lead to the right one?"
+        )
+
+    def demand_here(self, transient: Transient) -> None:
+        """Raises OtherCatalog."""
+        if (why := self.elsewhere(transient)) is not None:
+            raise OtherCatalog(why)
 
     def entry(self, did: Did) -> Entry | None:
         """What the catalog says now; None if there is no such dataset. Raises CatalogError."""
@@ -143,7 +171,7 @@ def _extended(entry: Entry, lives: Iterable[Transient]) -> datetime | None:
 
 
 def _state(entry: Entry | Unknown | None, lives: Iterable[Transient]) -> TransientState | Unknown | None:
-    """Where this life of it stands."""
-    if isinstance(entry, Unknown):
+    """Where this life of it stands. One that was said to have vanished and is there is as if nobody had said so."""
+    if isinstance(entry, Unknown) or entry is None:
         return entry
-    return next((each.state for each in lives if entry is not None and each.born_at == entry.born_at), None)
+    return next((each.state for each in lives if each.born_at == entry.born_at and not each.vanished), None)

@@ -1,47 +1,41 @@
-"""Makes the calls with which a dataset leaves. Before each it is looked once more whether it may be made."""
+"""Makes the calls with which a dataset leaves, each only after what it demands was looked at once more."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Sequence
 from datetime import timedelta
-from typing import Final, assert_never
+from typing import assert_never
 
 import structlog
 
 from orchestrator.clock import Clock
-from orchestrator.core.transient.facts import Entry
-from orchestrator.core.transient.steps import (
+from orchestrator.core.transient.calls import (
     AddEndingRule,
     DetachFrom,
     EndRule,
+    GiveLife,
+    Hold,
     KeepAlive,
+    Keeping,
     LetStay,
     SetLifetime,
     SetTombstones,
 )
 from orchestrator.rucio.port import Catalog, NotPermitted, RuleLocked
 from orchestrator.store.transients import Transients
-from orchestrator.transient.asking import Asker
+from orchestrator.transient.demanding import Anew, Demands
+from orchestrator.transient.holding import Holder
+from orchestrator.transient.keeping import Keeper
+from orchestrator.transient.memory import Memory
 from orchestrator.transient.objecting import Objector
-from orchestrator.transient.settling import Memory, Settler
+from orchestrator.transient.on_files import rules_on
+from orchestrator.transient.settling import Settler
 from schemas.did import Did
 from schemas.transient import Copy, Transient
 
 log = structlog.get_logger()
 
-#: For so long nobody else takes it, from each call on.
-LEASE: Final = timedelta(minutes=10)
-
-ToCatalog = EndRule | SetTombstones | AddEndingRule | DetachFrom | SetLifetime | KeepAlive | LetStay
-
-
-class Halt(Exception):
-    """Nothing more may be done here. The text says why."""
-
-
-class Anew(Exception):
-    """It stands otherwise than when it was looked at: look again, for other calls are to be made. The text says how."""
+ToCatalog = EndRule | SetTombstones | AddEndingRule | DetachFrom | SetLifetime | LetStay | Keeping
 
 
 class Caller:
@@ -51,27 +45,43 @@ class Caller:
         self,
         catalog: Catalog,
         transients: Transients,
+        demands: Demands,
         *,
-        asker: Asker,
         settler: Settler,
         objector: Objector,
         memory: Memory,
         owner: str,
         clock: Clock,
-        stopping: Callable[[], bool],
     ) -> None:
         self._catalog = catalog
         self._transients = transients
-        self._asker = asker
+        self._demands = demands
         self._settler = settler
         self._objector = objector
         self._memory = memory
         self._owner = owner
         self._clock = clock
-        self._stopping = stopping
+        self._keeper = Keeper(
+            *(catalog, Holder(catalog, settler)),
+            memory=memory,
+            is_here=lambda transient: demands.here(transient) is not None,
+            before=demands.claim,
+        )
 
-    def make(self, call: ToCatalog, transient: Transient) -> None:
+    def make(self, call: ToCatalog, transient: Transient) -> str | None:
+        """Returns what is to be said of it.
+
+        Raises Anew also if it was called back while the call was on its way: that is to be finished at once.
+        """
+        said = self._make(call, transient)
+        if self._transients.recall_noted(transient.id) is not None:
+            raise Anew("it is called back")
+        return said
+
+    def _make(self, call: ToCatalog, transient: Transient) -> str | None:
         match call:
+            case KeepAlive() | GiveLife() | Hold():
+                return self._keeper.make(call, transient)
             case EndRule(id_):
                 self._end_rule(transient, id_)
             case SetTombstones(rse):
@@ -82,161 +92,140 @@ class Caller:
                 self._detach(transient, container)
             case SetLifetime():
                 self._have_it_erased(transient)
-            case KeepAlive():
-                self._keep_alive(transient)
-            case LetStay(rse, why):
-                self._let_stay(transient, rse, why)
+            case LetStay():
+                self._let_stay(transient, call)
             case _:
                 assert_never(call)
-
-    def here(self, transient: Transient) -> Entry | None:
-        """The dataset, if it is there in this life of it."""
-        entry = self._asker.entry(transient.did)
-        return entry if entry is not None and entry.born_at == transient.born_at else None
-
-    # Demanded just before something is done that cannot be undone.
-
-    def _demand(self, transient: Transient, *, here: bool = False) -> None:
-        """Nobody else works on it, and nothing speaks against it.
-
-        Args:
-            here: the dataset must be there, in this life of it: what is done next goes by its name.
-        """
-        if (objection := next(iter(self._objector.at_once(transient)), None)) is not None:
-            raise Anew(objection)
-        if here and self.here(transient) is None:
-            raise Anew("the catalog has it no more")
-        if self._stopping():
-            raise Halt("muleteer is stopped")
-        self._demand_claim(transient)
-
-    def _demand_claim(self, transient: Transient) -> None:
-        if not self._is_ours(transient):
-            raise Halt("somebody else works on it by now")
-
-    def _is_ours(self, transient: Transient) -> bool:
-        """Whether nobody has taken it since; then nobody does so for a while."""
-        return self._transients.renew(transient.id, owner=self._owner, now=self._clock(), lease=LEASE)
-
-    def _demand_free(self, transient: Transient, files: Sequence[Did]) -> None:
-        """Nothing else has these files, and where copies are to stay they are."""
-        self._demand_none(self._objector.against(transient, files))
-
-    def _demand_none(self, found: Mapping[Did, str]) -> None:
-        for did, why in found.items():
-            raise Anew(f"{did.name}: {why}")
-
-    def _undo_if_lost(self, transient: Transient, undo: Callable[[], object]) -> None:
-        """The call took longer than the claim lasts, and somebody may have called it back meanwhile: it came late."""
-        if self._is_ours(transient):
-            return
-        log.warning("transient.too_late", transient=transient.id, did=str(transient.did), next="the call is undone")
-        if self.here(transient) is not None:
-            with suppress(RuleLocked):
-                undo()
-        raise Halt("somebody else works on it by now")
+        return None
 
     # The calls.
 
     def _end_rule(self, transient: Transient, id_: str) -> None:
         assert transient.release is not None
-        self._demand(transient)
         try:
-            self._catalog.set_rule_lifetime(id_, timedelta())
-        except RuleLocked as error:
-            raise Anew(str(error)) from None
+            self._end(transient, id_)
         except NotPermitted as error:
             if not transient.release.erases:
                 raise
             log.warning("transient.may_not_end", rule=id_, reason=str(error), next="it ends with the dataset")
-        self._undo_if_lost(transient, lambda: self._catalog.set_rule_lifetime(id_, None))
+
+    def _end(self, transient: Transient, id_: str) -> None:
+        """Raises NotPermitted: our account may not."""
+        self._demands.met(transient)
+        try:
+            self._catalog.set_rule_lifetime(id_, timedelta())
+        except RuleLocked as error:
+            raise Anew(str(error)) from None
+        self._demands.undo_if_lost(transient, lambda: self._catalog.set_rule_lifetime(id_, None))
 
     def _mark(self, transient: Transient, rse: str) -> None:
         """Raises Anew also if our account may not mark copies there: a rule has to end before the dataset is erased."""
-        held = 0
+        held, known = 0, self._memory.held.get((transient.id, rse), 0)
         for page in self._settler.left(transient, rse):
             files = [copy.did for _, copy in page]
-            self._demand_free(transient, files)
-            self._demand(transient)
+            self._demands.free(transient, files)
+            self._demands.met(transient)
             try:
-                held += len(self._catalog.set_tombstones(files, rse))
+                refused = self._catalog.set_tombstones(files, rse)
             except NotPermitted as error:
                 log.warning(
                     "transient.may_not_mark", rse=rse, reason=str(error), next="a rule that ends is made instead"
                 )
                 self._memory.may_not_mark.add(rse)
                 raise Anew(str(error)) from None
+            held += len(refused) - len(self._end_on_files(transient, refused, rse))
             self._save_what_must_stay(transient, [copy for _, copy in page])
+            # by one of ours that has not ended yet, or by one that has just come
+            if held > known and self._demands.here(transient) is not None:
+                self._demands.nothing(self._objector.of_rules(transient))
+                known = held
         self._memory.held[transient.id, rse] = held
+
+    def _end_on_files(self, transient: Transient, held: Sequence[Did], rse: str) -> set[Did]:
+        """Rules of ours on single files, made when something spoke against it. Returns the files with one that ends.
+
+        It is asked first that nothing else has these files: what others have stays, and so do the rules on it.
+        """
+        rules = rules_on(self._catalog, held, rse)
+        end = {rule.did for rule in rules.ours}
+        for rule in rules.lasting(self._clock()):
+            try:
+                self._end(transient, rule.id)
+            except NotPermitted as error:
+                log.warning("transient.may_not_end", rule=rule.id, reason=str(error), next="the copy stays")
+                end.discard(rule.did)
+        return end
 
     def _save_what_must_stay(self, transient: Transient, marked: Sequence[Copy]) -> None:
         """Something may have come up between the last question and the mark: no catalog does both in one call."""
         found = self._objector.against(transient, [copy.did for copy in marked])
         for copy in (each for each in marked if each.did in found):
-            self._settler.save(transient.id, copy)
+            self._settler.save(transient, copy)
             log.warning("transient.saved", did=str(copy.did), rse=copy.rse, reason=found[copy.did])
-        self._demand_none(found)
+        self._demands.none(found)
 
     def _add_ending_rule(self, transient: Transient, rse: str, lifetime: timedelta, *, on_files: bool) -> None:
         """On the dataset only if every file has its copy there still: the catalog makes those that there are not."""
         assert transient.release is not None
         pages = [[copy.did for _, copy in page] for page in self._settler.left(transient, rse)]
+        whole, held = not on_files and sum(map(len, pages)) == transient.release.files, 0
         for files in pages:
-            self._demand_free(transient, files)
-            if on_files or sum(map(len, pages)) != transient.release.files:
-                self._end_soon(transient, self._without_end(files, rse), rse, lifetime)
-        if not on_files and sum(map(len, pages)) == transient.release.files:
-            self._demand(transient, here=True)
+            self._demands.free(transient, files)
+            rules = rules_on(self._catalog, files, rse)
+            held += len(rules.theirs)
+            if not whole:
+                # what others hold does not leave; and one that was made before must not be prolonged at each look
+                self._end_soon(transient, _without(files, rules.theirs | rules.ending()), rse, lifetime)
+        if whole:
+            self._demands.met(transient, here=True)
             self._end_soon(transient, [transient.did], rse, lifetime)
         self._memory.ending[transient.id, rse] = self._clock()
+        self._memory.held[transient.id, rse] = held
 
     def _end_soon(self, transient: Transient, dids: Sequence[Did], rse: str, lifetime: timedelta) -> None:
-        self._demand(transient)
+        self._demands.met(transient)
         for did in dids:
+            if self._transients.recall_noted(transient.id) is not None:
+                raise Anew("it is called back")  # whoever does that has made rules that last
             self._catalog.add_rule(did, rse, lifetime)
 
         def last() -> None:
             for did in dids:
                 self._catalog.add_rule(did, rse)
 
-        self._undo_if_lost(transient, last)
-
-    def _without_end(self, files: Sequence[Did], rse: str) -> list[Did]:
-        """Those without a rule of ours that ends: one that was made before must not be prolonged at each look."""
-        account, rules = self._catalog.account, self._catalog.rules(files)
-        ends = {
-            rule.did
-            for found in rules.values()
-            for rule in found
-            if (rule.account, rule.rse_expression) == (account, rse) and rule.expires_at is not None
-        }
-        return [did for did in files if did not in ends]
+        self._demands.undo_if_lost(transient, last)
 
     def _detach(self, transient: Transient, container: Did) -> None:
-        self._demand(transient, here=True)
+        self._demands.as_it_was(transient)
+        self._demands.met(transient, here=True)
         self._transients.note_container(transient.id, container, who=self._owner, now=self._clock())
         self._catalog.detach(container, [transient.did])
-        self._undo_if_lost(transient, lambda: self._catalog.enclose(container, [transient.did]))
+        self._demands.undo_if_lost(transient, lambda: self._catalog.enclose(container, [transient.did]))
 
     def _have_it_erased(self, transient: Transient) -> None:
-        self._demand(transient, here=True)
+        self._demands.as_it_was(transient)
+        self._demands.met(transient, here=True)
         self._catalog.set_lifetime(transient.did, timedelta())
-        self._undo_if_lost(transient, lambda: self._catalog.set_lifetime(transient.did, None))
+        self._demands.undo_if_lost(transient, lambda: self._catalog.set_lifetime(transient.did, None))
 
-    def _keep_alive(self, transient: Transient) -> None:
-        """Whatever speaks against going on does not speak against this."""
-        self._demand_claim(transient)
-        if self.here(transient) is not None:
-            self._catalog.set_lifetime(transient.did, None)
-            log.warning("transient.kept_alive", transient=transient.id, did=str(transient.did))
-
-    def _let_stay(self, transient: Transient, rse: str, why: str) -> None:
-        """Only what the catalog still refuses to mark."""
-        for page in self._settler.left(transient, rse):
+    def _let_stay(self, transient: Transient, call: LetStay) -> None:
+        """Only what is held still, and not by us."""
+        for page in self._settler.left(transient, call.rse):
             files = [copy.did for _, copy in page]
-            self._demand_free(transient, files)
-            self._demand(transient)
-            held = set(self._catalog.set_tombstones(files, rse))
+            self._demands.free(transient, files)
+            self._demands.met(transient)
+            held = self._held(transient, files, call)
             self._save_what_must_stay(transient, [copy for _, copy in page if copy.did not in held])
-            fates = {number: f"stays: {why}" for number, copy in page if copy.did in held}
+            fates = {number: f"stays: {call.why}" for number, copy in page if copy.did in held}
             self._transients.settle_copies(transient.id, fates)
+
+    def _held(self, transient: Transient, files: Sequence[Did], call: LetStay) -> Collection[Did]:
+        """What the catalog refuses to mark; or, where we may not mark, what others hold."""
+        if call.rse not in self._memory.may_not_mark:
+            refused = self._catalog.set_tombstones(files, call.rse)
+            return set(refused) - self._end_on_files(transient, refused, call.rse)
+        return files if call.every else rules_on(self._catalog, files, call.rse).theirs
+
+
+def _without(files: Sequence[Did], others: Collection[Did]) -> list[Did]:
+    return [did for did in files if did not in others]

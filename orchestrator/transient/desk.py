@@ -13,7 +13,7 @@ from orchestrator.store.store import Store
 from orchestrator.transient.leaver import Leaver
 from orchestrator.transient.noticing import Noticer
 from orchestrator.transient.recalling import Recaller
-from orchestrator.transient.regime import Regimes
+from orchestrator.transient.regime import CutOff, Regimes
 from orchestrator.transient.releaser import Releaser
 from orchestrator.transient.surveyor import Survey, Surveyor, Take, Tell
 from orchestrator.transient.turn import Turn
@@ -33,6 +33,8 @@ class Looked:
     released: Sequence[Transient]
     #: Why something was not released by itself, though all was proved of it.
     refused: str | None = None
+    #: Why it is not believed that datasets have vanished, so many are missing: a person looks.
+    doubt: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,23 +123,34 @@ class Desk:
         self,
         *,
         who: str,
+        vanished: int = 0,
         stopping: Callable[[], bool] = lambda: False,
         tell: Tell = lambda what, count: None,
         take: Take = lambda verdict: None,
     ) -> Looked:
-        """Look at everything, write it down, and release what policies release by themselves."""
-        regime = self._regimes.now(afresh=True)
+        """Look at everything, write it down, and release what policies release by themselves.
+
+        Args:
+            vanished: so many datasets may be missing in the catalog, though these are most: others let them go.
+        """
+        regime = self._regimes.now(afresh=True, stopping=stopping)
         survey = self._surveyor.survey(
             regime, most=self._regimes.told.proofs, record=who, stopping=stopping, tell=tell, take=take
         )
+        survey.strange = self._regimes.strange_caps()
         if stopping():
             return Looked(survey, 0, 0, ())
-        vanished, held = self._noticer.sweep(survey.began_at, regime)
+        try:
+            swept = self._noticer.sweep(survey.began_at, regime, meant=vanished, stopping=stopping)
+        except CutOff:
+            return Looked(survey, 0, 0, ())
+        if swept.doubt is not None or stopping():
+            return Looked(survey, swept.vanished, swept.held, (), doubt=swept.doubt)
         try:
             released, refused = self._releaser.automatic(survey.releases)
         except NotAllowed as error:
-            return Looked(survey, vanished, held, (), str(error))
-        return Looked(survey, vanished, held, released, _few(refused))
+            return Looked(survey, swept.vanished, swept.held, (), str(error))
+        return Looked(survey, swept.vanished, swept.held, released, _few(refused))
 
     def survey_in_turn(
         self, every: timedelta, *, who: str, stopping: Callable[[], bool] = lambda: False
@@ -170,18 +183,21 @@ class Desk:
     def confirm(self, name: str, matches: int, *, who: str, why: str) -> PolicyVersion:
         """Confirm that a policy may match so many datasets, which it does now: the catalog is gone through.
 
-        Raises NotFound: there is no such policy in force; NotAllowed; Overtaken: it matches another number.
+        Raises NotFound: there is no such policy in force; NotAllowed; Overtaken: it matches another number, or another
+        version of it came into force meanwhile.
         """
         policies = self._store.transient_policies
         regime = self._regimes.now(afresh=True)
         if name in regime.broken:
             raise NotAllowed(f"nothing was confirmed: {name}: {regime.broken[name].refused}")
-        if (policy := regime.get(name)) is not None and (found := regime.counted(policy).matches) != matches:
+        policy = regime.get(name)
+        if policy is not None and (found := regime.counted(policy).matches) != matches:
             raise Overtaken(
                 f"nothing was confirmed: {name} matches {found:,} now, not {matches:,}; `muleteer transient plan` "
                 f"shows which may leave"
             )
-        return policies.confirm(name, matches, who=who, now=self._clock(), reason=why)
+        counted = policy.version.version if policy is not None else None
+        return policies.confirm(name, counted, matches, who=who, now=self._clock(), reason=why)
 
     def take_back(self, ids: Sequence[TransientId], *, who: str, why: str) -> list[Transient]:
         """Undo releases while nothing was done to them. Each is kept for a week: no policy releases it again at once.

@@ -13,26 +13,25 @@ from typing import Final
 import structlog
 
 from orchestrator.clock import Clock
-from orchestrator.core.transient.facts import Entry, RuleOn, Unknown
+from orchestrator.core.transient.calls import LookAgain, Settle
+from orchestrator.core.transient.facts import Entry
 from orchestrator.core.transient.releases import changes
-from orchestrator.core.transient.steps import (
-    SHORTEST,
-    LookAgain,
-    Settle,
-    Standing,
-    next_calls,
-)
+from orchestrator.core.transient.steps import SHORTEST, next_calls
 from orchestrator.rucio.port import Catalog, CatalogError
-from orchestrator.store.port import StoreUnavailable
+from orchestrator.store.port import Overtaken, StoreUnavailable
+from orchestrator.store.transient_recalling import Recall
 from orchestrator.store.transients import Transients
 from orchestrator.transient.asking import Asker
-from orchestrator.transient.calling import LEASE, Anew, Caller, Halt
+from orchestrator.transient.calling import Caller
+from orchestrator.transient.demanding import LEASE, Anew, Demands, Halt
 from orchestrator.transient.looking import Looker
+from orchestrator.transient.memory import Memory
 from orchestrator.transient.objecting import Objector
 from orchestrator.transient.proving import Prover
+from orchestrator.transient.recalling import Recaller
 from orchestrator.transient.regime import Regime, Regimes
-from orchestrator.transient.settling import Memory, Remains, Settler, copies_left
-from schemas.did import Did
+from orchestrator.transient.settling import Settler
+from orchestrator.transient.standing import Standings
 from schemas.transient import Copy, Refusal, Refused, Release, Transient, TransientState
 
 log = structlog.get_logger()
@@ -63,32 +62,47 @@ class Leaver:
         looker: Looker,
         settler: Settler,
         objector: Objector,
+        recaller: Recaller,
         owner: str,
         clock: Clock,
         stopping: Callable[[], bool] = lambda: False,
     ) -> None:
         """`owner` tells this leaver from any other."""
-        self._catalog = catalog
         self._transients = transients
         self._regimes = regimes
         self._asker = asker
         self._prover = prover
         self._looker = looker
         self._settler = settler
-        self._objector = objector
+        self._recaller = recaller
         self._owner = owner
         self._clock = clock
         self._stopping = stopping
         self._memory = Memory()
-        self._caller = Caller(
-            *(catalog, transients),
+        self._demands = Demands(
+            transients,
             asker=asker,
+            settler=settler,
+            objector=objector,
+            owner=owner,
+            clock=clock,
+            stopping=stopping,
+        )
+        self._standings = Standings(
+            *(catalog, self._demands),
+            looker=looker,
+            settler=settler,
+            objector=objector,
+            memory=self._memory,
+            clock=clock,
+        )
+        self._caller = Caller(
+            *(catalog, transients, self._demands),
             settler=settler,
             objector=objector,
             memory=self._memory,
             owner=owner,
             clock=clock,
-            stopping=lambda: self._stopping(),
         )
 
     def step(self) -> int:
@@ -105,6 +119,7 @@ class Leaver:
     def _one(self, transient: Transient) -> None:
         """What nobody foresaw keeps no other dataset."""
         try:
+            self._asker.demand_here(transient)
             if transient.state is TransientState.LEAVING:
                 self._go_on(transient)
             else:
@@ -164,71 +179,41 @@ class Leaver:
     # Leaving.
 
     def _go_on(self, transient: Transient, tries: int = _TRIES) -> None:
+        self._memory.begin(transient)
+        recall = self._transients.recall_noted(transient.id)
+        if recall is not None and self._bring_back(transient, recall):
+            return
         try:
-            for call in next_calls(self._standing(transient), self._clock()):
+            remarks = list[str]()
+            for call in next_calls(self._standings.of(transient), self._clock()):
                 match call:
                     case LookAgain(after, why):
                         self._memory.looks[transient.id] += 1
-                        self._look_again(transient, after, why)
+                        self._look_again(transient, after, "; ".join([why, *remarks]))
                     case Settle():
                         self._settle(transient)
                     case _:
-                        self._caller.make(call, transient)
+                        remarks += filter(None, [self._caller.make(call, transient)])
         except Anew as anew:
             if tries > 1:
-                self._go_on(transient, tries - 1)
+                self._go_on(self._transients.get(transient.id), tries - 1)
             else:
                 self._later(transient, f"nothing more is done: {anew}")
         except Halt as halt:
             self._later(transient, f"nothing more is done: {halt}")
 
-    def _standing(self, transient: Transient) -> Standing:
-        """How it stands now."""
-        release, leaving_at = transient.release, transient.leaving_at
-        assert release is not None
-        assert leaving_at is not None
-        unknown, objections = list[str](), list[str]()
-        entry: Entry | None = None
-        remains, rules, containers = Remains(), list[RuleOn](), list[Did]()
-        staying: frozenset[str] = frozenset()
+    def _bring_back(self, transient: Transient, recall: Recall) -> bool:
+        """Whoever called it back waits for us, or has broken off. False: nothing is left to be called back."""
         try:
-            entry = self._caller.here(transient)
-            remains = self._settler.remains(transient, there=entry is not None)
-            if entry is not None:
-                rules = self._rules(transient.did)
-                containers = list(self._catalog.parents([transient.did]).get(transient.did, ()))
-                staying = self._staying(transient.did, release)
-            objections += self._objector.all(transient, entry, rules, remains)
+            done = self._recaller.finish(transient, recall, owner=self._owner)
+        except Overtaken:
+            return True  # somebody else has it by now
         except CatalogError as error:
-            unknown.append(" ".join(str(error).split()))
-        now = self._clock()
-        return Standing(
-            did=transient.did,
-            account=self._catalog.account,
-            erases=release.erases,
-            there=entry is not None,
-            expires_at=None if entry is None else entry.expires_at,
-            rules=rules,
-            objections=objections,
-            containers=containers,
-            copies=copies_left(transient, remains, rules, self._memory, now),
-            staying_at=staying,
-            looks=self._memory.looks[transient.id],
-            leaving_at=leaving_at,
-            unknown=unknown,
-        )
-
-    def _rules(self, did: Did) -> list[RuleOn]:
-        rules = self._looker.rules(did)
-        if isinstance(rules, Unknown):
-            raise CatalogError(f"its replication rules: {rules.why}")
-        return list(rules)
-
-    def _staying(self, did: Did, release: Release) -> frozenset[str]:
-        if release.keeps is None:
-            return frozenset()
-        copies = self._catalog.replicas([did], release.keeps, readable=False)
-        return frozenset(copy.rse for each in copies.values() for copy in each)
+            self._later(transient, f"{recall.who} calls it back, which is not finished: {error}")
+            return True
+        if done:
+            self._memory.forget(transient.id)
+        return done
 
     def _settle(self, transient: Transient) -> None:
         fates = self._transients.fates(transient.id)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Final
 
@@ -11,8 +11,9 @@ from orchestrator.core.transient.content import Contents, FileFacts
 from orchestrator.core.transient.facts import Entry, Facts, Proof, RuleOn, Some, Unknown
 from orchestrator.core.transient.maps import NAMED, unmapped
 from orchestrator.core.transient.policies import CompiledPolicy
-from orchestrator.rucio.port import Catalog, CatalogError, DidNotFound, FileEntry, Replica, RseNotFound
+from orchestrator.rucio.port import Catalog, CatalogError, FileEntry, Replica
 from orchestrator.transient.asking import asked
+from orchestrator.transient.ruling import Ruling, placed
 from orchestrator.transient.sighting import Beside, Sighting
 from schemas.checks import DatasetChecks, Finding
 from schemas.did import Did
@@ -25,9 +26,6 @@ Findings = Callable[[Did, DatasetChecks], Iterable[Finding]]
 #: Files that are asked about with one call.
 _AT_ONCE: Final = 1000
 
-#: How deep containers may be nested; a catalog that has lost its senses could nest them for ever.
-_DEEPEST: Final = 20
-
 #: Findings that are kept to be told.
 _TOLD: Final = 3
 
@@ -39,6 +37,7 @@ class Looker:
         self._catalog = catalog
         self._findings = findings
         self._sighting = sighting
+        self._ruling = Ruling(catalog)
 
     def proof(self, policy: CompiledPolicy, did: Did, successor: Did, again: Callable[[], Facts]) -> Proof:
         """What the files and their copies tell. Raises CatalogError: nothing can be told of them.
@@ -53,6 +52,8 @@ class Looker:
         maps = policy.policy.successor.maps
         contents = contents_of(files)
         beside = asked(lambda: self._beside(copies, successor))
+        wanted = policy.policy.successor.require.replicas or "*"
+        kept = {} if keeps is None else asked(lambda: self._catalog.replicas([did], keeps))
         return Proof(
             files=contents.files,
             bytes=contents.bytes,
@@ -60,8 +61,11 @@ class Looker:
             shared=self.shared(did, [file.did for file in files]),
             rules=self.rules(did),
             leaving=copies if isinstance(copies, Unknown) else _by_rse(copies),
-            without_kept_copy=Some(0) if keeps is None else self._without(did, files, keeps),
+            without_kept_copy=Some(0) if keeps is None else _without(files, kept),
             staying_at=frozenset() if isinstance(staying, Unknown) else {copy.rse for copy in staying},
+            kept_at=kept if isinstance(kept, Unknown) else placed(kept.values()),
+            successor_at=asked(lambda: self._ruling.places(successor, wanted)),
+            successor_rules=self.rules(successor),
             successor_files=theirs if isinstance(theirs, Unknown) else len(theirs),
             successor_content=theirs if isinstance(theirs, Unknown) else contents_of(theirs).digest,
             findings=asked(lambda: _first(self._findings(successor, policy.policy.successor.require))),
@@ -100,47 +104,9 @@ class Looker:
                         first += [f"{file.name} is in {other}"] if len(first) < NAMED else []
         return Some(count, first)
 
-    def above(self, did: Did) -> Sequence[Did]:
-        """Every container that it is in, however far above. Raises CatalogError."""
-        found, level = dict[Did, None](), [did]
-        for _ in range(_DEEPEST):
-            parents = self._catalog.parents(level)
-            level = [each for below in level for each in parents.get(below, ()) if each not in found]
-            found.update(dict.fromkeys(level))
-            if not level:
-                return list(found)
-        raise CatalogError(f"{did} is in containers that are nested more than {_DEEPEST} deep")
-
     def rules(self, did: Did) -> Sequence[RuleOn] | Unknown:
         """The replication rules on it, and on every container that it is in."""
-        return asked(lambda: list(self._rules(did)))
-
-    def _rules(self, did: Did) -> Iterator[RuleOn]:
-        places = [did, *self.above(did)]
-        found = self._catalog.rules(places)
-        for place in places:
-            if place not in found:
-                raise DidNotFound(f"{place} vanished while its replication rules were asked for")
-            for rule in found[place]:
-                fits = self._fitting(did, rule.rse_expression)
-                yield RuleOn(rule.id, place, rule.account, rule.rse_expression, rule.locked, rule.expires_at, fits)
-
-    def _fitting(self, did: Did, expression: str) -> frozenset[str] | None:
-        """The RSEs of its copies that an expression fits; None if it cannot be told."""
-        try:
-            copies = self._catalog.replicas([did], expression, readable=False)
-        except RseNotFound:
-            return None
-        return frozenset(copy.rse for each in copies.values() for copy in each)
-
-    def _without(self, did: Did, files: Iterable[FileEntry], keeps: str) -> Some | Unknown:
-        """Files without a copy where copies are to stay. One that cannot be read now proves nothing."""
-        copies = asked(lambda: _flat(self._catalog.replicas([did], keeps)))
-        if isinstance(copies, Unknown):
-            return copies
-        there = {copy.did for copy in copies}
-        lack = [file.did.name for file in files if file.did not in there]
-        return Some(len(lack), lack[:NAMED])
+        return asked(lambda: self._ruling.on(did))
 
     def _copies(self, did: Did, keeps: str | None) -> tuple[list[Replica] | Unknown, list[Replica] | Unknown]:
         """Those that leave, and those that stay, whether they can be read now or not."""
@@ -167,6 +133,14 @@ def same_life(one: Entry | None, other: Entry | None) -> bool:
     if one is None or other is None:
         return False
     return (one.did, *one[1:6]) == (other.did, *other[1:6])
+
+
+def _without(files: Iterable[FileEntry], kept: Mapping[Did, Sequence[Replica]] | Unknown) -> Some | Unknown:
+    """Files without a copy where copies are to stay. One that cannot be read now proves nothing."""
+    if isinstance(kept, Unknown):
+        return kept
+    lack = [file.did.name for file in files if not kept.get(file.did)]
+    return Some(len(lack), lack[:NAMED])
 
 
 def _flat(copies: Mapping[Did, Sequence[Replica]]) -> list[Replica]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
-from typing import Final
+from typing import Final, NamedTuple
 
 import structlog
 
@@ -13,7 +13,7 @@ from orchestrator.rucio.port import Catalog, CatalogError, CatalogUnavailable
 from orchestrator.store.transients import Transients
 from orchestrator.transient.asking import Asker
 from orchestrator.transient.proving import Prover
-from orchestrator.transient.regime import Regime, Regimes
+from orchestrator.transient.regime import CutOff, Regime, Regimes
 from schemas.transient import Refusal, Refused, Transient, TransientId, TransientState
 
 log = structlog.get_logger()
@@ -23,11 +23,24 @@ _WHO: Final = "noticer"
 #: Datasets that are taken at a time.
 _AT_ONCE: Final = 1000
 
+#: Of so many that are known it is believed that few vanish at once.
+_MANY: Final = 20
+
 #: Nobody has released it.
 _FREE: Final = frozenset({TransientState.HELD, TransientState.RELEASABLE})
 
 #: Where a dataset stands that may vanish without our doing.
 _OURS: Final = _FREE | {TransientState.RELEASED}
+
+
+class Swept(NamedTuple):
+    """What became of datasets that a survey did not see."""
+
+    vanished: int = 0
+    #: Those that could leave before.
+    held: int = 0
+    #: Why nothing is said of them, in words: so many are missing.
+    doubt: str | None = None
 
 
 class Noticer:
@@ -71,36 +84,77 @@ class Noticer:
         self._after = hearing.until
         return len(hearing.told)
 
-    def sweep(self, seen_since: datetime, regime: Regime) -> tuple[int, int]:
+    def sweep(
+        self,
+        seen_since: datetime,
+        regime: Regime,
+        *,
+        meant: int = 0,
+        stopping: Callable[[], bool] = lambda: False,
+    ) -> Swept:
         """After a survey: what became of the datasets that it did not see.
 
         Those that the catalog has no more have vanished; others are held, and it is said why no policy lets them leave.
+        Of those that were seen in another catalog this one tells nothing: they are held.
+
+        If most of them are missing at once it is more likely the catalog that is wrong: then nothing is done. That is
+        counted first, so what has vanished was looked for twice.
 
         Args:
             seen_since: when the survey began.
             regime: what it went by.
+            meant: a person has said that so many have indeed vanished.
 
-        Returns:
-            How many vanished, and how many could leave before and are held.
-
-        Raises CatalogError, StoreUnavailable.
+        Raises CatalogError, StoreUnavailable; CutOff: `stopping` said so.
         """
-        after, vanished, held = TransientId(0), 0, 0
-        while (page := self._transients.not_gone(after, _AT_ONCE)) and not self._stopping():
-            after = page[-1].id
-            unseen = [each for each in page if each.state in _OURS and each.seen_at < seen_since]
-            missing, there = self._parted(unseen)
-            vanished += self._vanish(missing)
-            stale = [each for each in there if each.state in _FREE]
-            self._transients.seen([], [_held(each, regime) for each in stale], who=_WHO, now=self._clock())
-            held += sum(each.state is TransientState.RELEASABLE for each in stale)
-        return vanished, held
+        known = missing = 0
+        for ours, gone, _ in self._pages(seen_since, stopping):
+            known, missing = known + len(ours), missing + len(gone)
+        if (doubt := _doubt(known, missing, meant)) is not None:
+            return Swept(doubt=doubt)
+        vanished = held = 0
+        for ours, gone, there in self._pages(seen_since, stopping):
+            vanished += self._vanish(gone)
+            others = [each for each in ours if each.seen_at < seen_since and each.state in _FREE]
+            held += self._hold_others(others)
+            held += self._hold_stale([each for each in there if each.state in _FREE], regime)
+        return Swept(vanished, held)
 
-    def _parted(self, transients: Sequence[Transient]) -> tuple[list[Transient], list[Transient]]:
-        """Those that the catalog has no more in this life of theirs, and those that it has."""
+    def _pages(
+        self, seen_since: datetime, stopping: Callable[[], bool]
+    ) -> Iterator[tuple[Sequence[Transient], Sequence[Transient], Sequence[Transient]]]:
+        """All that nobody has begun to let leave; of what the survey did not see, what is missing and what is there."""
+        after = TransientId(0)
+        while page := self._transients.not_gone(after, _AT_ONCE):
+            after = page[-1].id
+            ours = [each for each in page if each.state in _OURS]
+            unseen = [each for each in ours if each.seen_at < seen_since and self._asker.elsewhere(each) is None]
+            yield ours, *self._parted(unseen, lambda: stopping() or self._stopping())
+
+    def _hold_stale(self, transients: Sequence[Transient], regime: Regime) -> int:
+        """Those that no policy lets leave any more. Returns how many could leave before."""
+        self._hold([_held(each, regime) for each in transients])
+        return _could_leave(transients)
+
+    def _hold_others(self, transients: Sequence[Transient]) -> int:
+        """Those that were seen in another catalog, which stays noted of them. Returns how many could leave before."""
+        others = [(each, why) for each in transients if (why := self._asker.elsewhere(each)) is not None]
+        refused = [_refused(each, Refusal("unknown", why)) for each, why in others]
+        self._transients.seen([], refused, who=_WHO, now=self._clock())
+        return _could_leave(each for each, _ in others)
+
+    def _hold(self, refused: Sequence[Refused]) -> None:
+        self._transients.seen([], refused, who=_WHO, now=self._clock(), catalog=self._asker.identity)
+
+    def _parted(
+        self, transients: Sequence[Transient], stopping: Callable[[], bool]
+    ) -> tuple[list[Transient], list[Transient]]:
+        """Those that the catalog has no more in this life of theirs, and those that it has. Raises CutOff."""
         known = self._catalog.metadata([each.did for each in transients]) if transients else {}
         missing, there = list[Transient](), list[Transient]()
         for each in transients:
+            if stopping():
+                raise CutOff
             alive = known.get(each.did, {}).get("created_at") == each.born_at
             # an answer that leaves something out is not enough
             alive = alive or ((entry := self._asker.entry(each.did)) is not None and entry.born_at == each.born_at)
@@ -120,6 +174,7 @@ class Noticer:
     def _look_at(self, transient: Transient, regime: Regime) -> None:
         if transient.state not in _OURS:
             return
+        self._asker.demand_here(transient)
         entry = self._asker.entry(transient.did)
         if entry is None or entry.born_at != transient.born_at:
             self._vanish([transient])
@@ -127,7 +182,7 @@ class Noticer:
             policy = regime.get(transient.policy)
             verdict = _held(transient, regime) if policy is None else self._prover.prove(policy, entry, regime)
             if isinstance(verdict, Refused):
-                self._transients.seen([], [verdict], who=_WHO, now=self._clock())
+                self._hold([verdict])
 
     def _vanish(self, transients: Iterable[Transient]) -> int:
         lives = [(each.did, each.born_at) for each in transients]
@@ -140,8 +195,27 @@ class Noticer:
         return len(gone)
 
 
+def _doubt(known: int, missing: int, meant: int) -> str | None:
+    """Why it is not believed that so many have vanished, in words."""
+    if known < _MANY or 2 * missing <= known or missing <= meant:
+        return None
+    return (
+        f"the catalog has {missing:,} of {known:,} datasets no more: is it the right one, and all of it? Nothing is "
+        f"said of them, and nothing is released by itself; if others did let them go, muleteer transient survey "
+        f"--vanished {missing}"
+    )
+
+
+def _could_leave(transients: Iterable[Transient]) -> int:
+    return sum(each.state is TransientState.RELEASABLE for each in transients)
+
+
 def _held(transient: Transient, regime: Regime) -> Refused:
     """A dataset that no policy lets leave any more. Raises CatalogError."""
+    return _refused(transient, Refusal("policy", _why_not(transient.policy, regime)))
+
+
+def _refused(transient: Transient, refusal: Refusal) -> Refused:
     return Refused(
         did=str(transient.did),
         born_at=transient.born_at,
@@ -151,7 +225,7 @@ def _held(transient: Transient, regime: Regime) -> Refused:
         bytes=transient.bytes,
         files=transient.files,
         successor=transient.successor,
-        refusals=(Refusal("policy", _why_not(transient.policy, regime)),),
+        refusals=(refusal,),
         due_at=transient.due_at,
     )
 

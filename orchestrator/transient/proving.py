@@ -42,8 +42,7 @@ class Prover:
         except CatalogError as error:
             return _unknown(policy, entry, f"the catalog cannot be asked: {' '.join(str(error).split())}")
         except Exception as error:
-            log.exception("transient.defect", did=str(entry.did), policy=policy.name)
-            return _unknown(policy, entry, f"it cannot be judged, see the log: {type(error).__name__}: {error}")
+            return defect(policy, entry, error)
 
     def _proved(self, policy: CompiledPolicy, entry: Entry, regime: Regime) -> Release | Refused:
         if policy.values(entry.did) is None:
@@ -51,7 +50,7 @@ class Prover:
         if (whole := regime.refused(policy)) is not None:
             return refused_because(policy, entry, Refusal("fraction" if policy.policy.enabled else "disabled", whole))
         before = self.facts(policy, entry.did, regime)
-        verdict = judged(policy, before, regime.guard, self._clock())
+        verdict = judged(policy, before, regime.guard([entry.did]), self._clock())
         if verdict is not None:
             return verdict
         assert before.successor is not None  # else it would have been refused
@@ -62,7 +61,7 @@ class Prover:
         )
         if (moved := _moved(before, proof)) is not None:
             return refused(policy, proof.facts, [Refusal("unknown", moved)])
-        verdict = judged(policy, proof, regime.guard, self._clock())
+        verdict = judged(policy, proof, regime.guard([entry.did]), self._clock())
         assert verdict is not None  # of a proof there is always one
         return verdict
 
@@ -111,6 +110,12 @@ def refused_because(
         refusals=refusals,
         due_at=due_at,
     )
+
+
+def defect(policy: CompiledPolicy, entry: Entry, error: Exception) -> Refused:
+    """A dataset that cannot be judged, for a reason that nobody has thought of; called while that is handled."""
+    log.exception("transient.defect", did=str(entry.did), policy=policy.name)
+    return _unknown(policy, entry, f"it cannot be judged, see the log: {type(error).__name__}: {error}")
 
 
 def _unknown(policy: CompiledPolicy, entry: Entry, why: str) -> Refused:

@@ -10,16 +10,16 @@ import structlog
 
 from orchestrator.clock import Clock
 from orchestrator.core.actor import Done, GiveUp, Outcome, Retry
-from orchestrator.core.transient.caps import within
+from orchestrator.core.transient.caps import Spent, no_room, spent_on, within
 from orchestrator.core.transient.facts import Unknown
-from orchestrator.core.transient.releases import apart, changes
+from orchestrator.core.transient.releases import apart, changes, is_over
 from orchestrator.store.port import NotAllowed, Stopped
 from orchestrator.store.transients import Transients
 from orchestrator.transient.asking import Asker, asked
 from orchestrator.transient.proving import Prover
 from orchestrator.transient.regime import Regime, Regimes
 from schemas.did import Did
-from schemas.transient import Plan, Refused, Release, Transient, TransientState
+from schemas.transient import Plan, Refused, Release, Transient
 
 log = structlog.get_logger()
 
@@ -28,9 +28,6 @@ DAY: Final = timedelta(days=1)
 
 #: Who releases what a policy releases by itself.
 AUTOMATIC: Final = "policy"
-
-#: Where a dataset stands that was released before.
-_ON_ITS_WAY: Final = frozenset({TransientState.RELEASED, TransientState.LEAVING, TransientState.GONE})
 
 #: Differences that are told one by one.
 _TOLD: Final = 20
@@ -77,6 +74,8 @@ class Releaser:
         self._catalog = catalog
         self._store = store
         self._clock = clock
+        #: What those came to that were proved and found no room: they are proved again once there is room.
+        self._wanted: dict[Did, Spent] = {}
 
     def release(self, plan: Plan, *, who: str, why: str) -> list[Transient]:
         """Release all that is planned, each proved once more, or nothing.
@@ -109,7 +108,7 @@ class Releaser:
     def release_one(self, did: Did, *, who: str, why: str) -> Outcome:
         """Release one dataset, if all is proved in this moment.
 
-        Returns Done; Retry with what stands in the way; GiveUp if no policy matches it.
+        Returns Done; Retry with what stands in the way; GiveUp if no policy matches it, or no day has room for it.
 
         Raises NotAllowed: a cap would be passed, or releases stand still; CatalogError, StoreUnavailable,
         NotUnderstood.
@@ -122,13 +121,27 @@ class Releaser:
         if not matching:
             return GiveUp(f"no policy of transient datasets matches {did}")
         for life in self._transients.lives([did]).get(did, ()):
-            if life.born_at == entry.born_at and life.state in _ON_ITS_WAY:
+            if life.born_at == entry.born_at and is_over(life) is not None:
                 return Done(f"{did} is {life.state} already")
+        if (full := self._no_room(self._wanted.get(did))) is not None:
+            raise NotAllowed(full)
+        self._wanted.pop(did, None)
         verdict = self._prover.prove(matching[0], entry, regime)
         if isinstance(verdict, Refused):
             return Retry(_words(verdict))
+        wanted = spent_on([verdict])
+        if (never := no_room(self._regimes.caps(), wanted=wanted)) is not None:
+            return GiveUp(f"no day has room for {did}: {never}")
+        if (full := self._no_room(wanted)) is not None:
+            self._wanted[did] = wanted
+            raise NotAllowed(full)
         (released,) = self._take([verdict], regime, who=who, why=why)
         return Done(f"{did} is released, and leaves {released.leaves_at:%Y-%m-%d %H:%M} UTC")
+
+    def _no_room(self, wanted: Spent | None) -> str | None:
+        """Which cap it would pass now, in words; anything at all, if it is not known what it comes to."""
+        caps, spent = self._regimes.caps(), self._transients.released_since(self._clock() - DAY)
+        return no_room(caps, spent) if wanted is None else no_room(caps, spent, wanted)
 
     def automatic(self, releases: Sequence[Release]) -> ByThemselves:
         """Release, of what a survey has just proved, what policies release by themselves: as much as the caps let.
@@ -167,7 +180,9 @@ class Releaser:
     def _take(self, releases: Sequence[Release], regime: Regime, *, who: str, why: str) -> list[Transient]:
         undo = {policy.name: self._regimes.undo(policy.version) for policy in regime.policies}
         wanted = [(release, undo[release.policy]) for release in releases]
-        taken = self._transients.release(wanted, self._regimes.caps(), who=who, why=why, now=self._clock())
+        taken = self._transients.release(
+            *(wanted, self._regimes.caps()), who=who, why=why, now=self._clock(), catalog=self._asker.identity
+        )
         log.info("transient.released", datasets=len(taken), bytes=sum(each.freed for each in releases), who=who)
         return taken
 

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
 import structlog
 
 from orchestrator.transient.desk import Looked
+from orchestrator.transient.surveyor import Survey
 from schemas.transient import PolicySummary
 
 log = structlog.get_logger()
+
+#: So many surveys that could not look closely at everything are more than chance.
+_GOES_ON: Final = 2
 
 
 class Remarks:
@@ -19,6 +24,11 @@ class Remarks:
         #: The versions of policies that release nothing.
         self._silent: set[tuple[str, int]] = set()
         self._refused: str | None = None
+        self._strange: set[str] = set()
+        #: Why it was not believed that datasets had vanished.
+        self._doubt: str | None = None
+        #: Surveys one after the other that could not look closely at everything.
+        self._short = 0
 
     def take(self, looked: Looked) -> None:
         """Say what is new."""
@@ -26,6 +36,20 @@ class Remarks:
         if looked.refused is not None and looked.refused != self._refused:
             log.warning("transient.not_released", reason=looked.refused, released=len(looked.released))
         self._refused = looked.refused
+        for what in sorted(set(looked.survey.strange) - self._strange):
+            log.warning("transient.bounds_nothing", reason=what)
+        self._strange = set(looked.survey.strange)
+        if looked.doubt is not None and looked.doubt != self._doubt:
+            log.error("transient.most_vanished", reason=looked.doubt)
+        self._doubt = looked.doubt
+        self._of_beyond(looked.survey)
+
+    def _of_beyond(self, survey: Survey) -> None:
+        beyond = survey.refused["beyond"]
+        self._short = self._short + 1 if beyond else 0
+        if self._short == _GOES_ON:
+            next_ = "raise [transient] proofs, or see what stays: muleteer transient list --state held"
+            log.warning("transient.beyond", looked_at=survey.proofs, not_looked_at=beyond, next=next_)
 
     def _of_policies(self, summaries: Iterable[PolicySummary]) -> None:
         silent = {(each.policy, each.version): each.refused for each in summaries if each.refused is not None}

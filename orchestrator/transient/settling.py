@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
-from orchestrator.core.transient.facts import RuleOn
-from orchestrator.core.transient.steps import PATIENCE, CopiesLeft
 from orchestrator.rucio.port import Catalog, DidNotFound, Replica, RuleLocked
 from orchestrator.store.transient_copies import GONE
 from orchestrator.store.transients import Transients
@@ -24,26 +22,9 @@ AT_ONCE: Final = 1000
 #: Things that are named.
 _TOLD: Final = 3
 
-
-@dataclass
-class Memory:
-    """What was learned by asking for things. It saves calls; after a restart it is learned again."""
-
-    #: RSEs at which our account may not mark copies.
-    may_not_mark: set[str] = field(default_factory=set)
-    #: Copies that the catalog refused to mark since a rule holds them, by dataset and RSE.
-    held: dict[tuple[TransientId, str], int] = field(default_factory=dict)
-    #: When a rule was made so that it ends, by dataset and RSE.
-    ending: dict[tuple[TransientId, str], datetime] = field(default_factory=dict)
-
-    #: How often each was looked at.
-    looks: Counter[TransientId] = field(default_factory=Counter)
-
-    def forget(self, id_: TransientId) -> None:
-        self.looks.pop(id_, None)
-        for kept in (self.held, self.ending):
-            for key in [key for key in kept if key[0] == id_]:
-                del kept[key]
+#: Why copies stay that were to leave.
+TAKEN_OUT: Final = "somebody has taken the file out of the dataset"
+ERASED: Final = "the dataset, which was to stay with other copies, was erased by other hands"
 
 
 @dataclass
@@ -68,6 +49,14 @@ class Remains:
             seen.append(path)
 
 
+@dataclass
+class _Saved:
+    """What was saved of one dataset since it began to leave, and since a call was made that lets it leave."""
+
+    since: tuple[datetime | None, int]
+    copies: set[tuple[Did, str]] = field(default_factory=set)
+
+
 class Settler:
     """Goes through the copies that were to leave, and settles the fate of those that have left.
 
@@ -79,7 +68,7 @@ class Settler:
         self._transients = transients
         self._witness = witness
         #: Copies that were saved, so that it is done once; after a restart it is done again.
-        self._saved: dict[TransientId, set[tuple[Did, str]]] = {}
+        self._saved: dict[TransientId, _Saved] = {}
 
     def remains(self, transient: Transient, *, there: bool) -> Remains:
         """What is still there. `there`: the dataset is, in this life of it. Raises CatalogError."""
@@ -99,14 +88,17 @@ class Settler:
                 there = self._catalog.replicas([copy.did for _, copy in wanted], readable=False)
                 yield [(number, copy) for number, copy in wanted if _there(there, copy) is not None]
 
-    def save(self, id_: TransientId, copy: Copy) -> None:
+    def save(self, transient: Transient, copy: Copy) -> None:
         """It may be marked already: a rule on the file takes the mark off, and stays."""
-        saved = self._saved.setdefault(id_, set())
-        if (copy.did, copy.rse) in saved:
+        saved = self._saved.get(transient.id)
+        since = (transient.leaving_at, transient.went_on)
+        if saved is None or saved.since != since:  # what was saved before may be marked anew
+            saved = self._saved[transient.id] = _Saved(since)
+        if (copy.did, copy.rse) in saved.copies:
             return
         with suppress(RuleLocked, DidNotFound):  # held by a locked one of ours, or deleted just now
             self._catalog.add_rule(copy.did, copy.rse)
-        saved.add((copy.did, copy.rse))
+        saved.copies.add((copy.did, copy.rse))
 
     def forget(self, id_: TransientId) -> None:
         """It has left, or is called back."""
@@ -148,13 +140,20 @@ class Settler:
         dids = list(dict.fromkeys(copy.did for _, copy, _ in still))
         parents = self._catalog.parents(dids) if dids else {}
         known = self._catalog.metadata(dids) if dids else {}
+        taken_out = self._taken_out(transient, parents) if there else frozenset[Did]()
         for number, copy, at in still:
             others = [did for did in parents.get(copy.did, ()) if not there or did != transient.did]
             if (anew := _anew(copy, at, known.get(copy.did, {}).get("created_at"), transient.leaving_at)) is not None:
                 fates[number] = f"stays: {anew}"
                 continue
-            if others:
-                self.save(transient.id, copy)  # since others have the file
+            if others or copy.did in taken_out:
+                self.save(transient, copy)  # others have the file, or are about to
+            if copy.did in taken_out and not others:
+                fates[number] = f"stays: {TAKEN_OUT}"
+                continue
+            if not there and transient.release is not None and transient.release.keeps is not None:
+                fates[number] = f"stays: {ERASED}"
+                continue
             if others and not there:
                 fates[number] = f"stays: it is in {others[0]} now"
                 continue
@@ -163,41 +162,24 @@ class Settler:
                 remains.shared += [f"{copy.did.name} is in {others[0]} too"][: _TOLD - len(remains.shared)]
             yield copy
 
+    def _taken_out(self, transient: Transient, parents: Mapping[Did, Sequence[Did]]) -> Collection[Did]:
+        """Files that are in nothing any more, while the dataset is there still: it is asked for after `parents`."""
+        alone = {did for did, above in parents.items() if not above}
+        try:
+            there = not alone or self._catalog.dataset(transient.did).created_at == transient.born_at
+        except DidNotFound:
+            there = False
+        return alone if there else frozenset()
+
     def _lies(self, pfn: str) -> str | None:
         """Where a file is seen that should be gone, or cannot be looked at; None if nothing is seen."""
         match self._witness.sees(pfn):
             case Sight.THERE:
                 return self._witness.where(pfn)
             case Sight.UNSEEN:
-                return f"{self._witness.where(pfn)} (its disk cannot be looked at)"
+                return f"{self._witness.where(pfn)} (its disk cannot be looked at: {self._witness.why_unseen(pfn)})"
             case Sight.GONE | Sight.ELSEWHERE:
                 return None
-
-
-def copies_left(
-    transient: Transient, remains: Remains, rules: Sequence[RuleOn], memory: Memory, now: datetime
-) -> list[CopiesLeft]:
-    """The same, by RSE, with what is known of rules that hold them."""
-    assert transient.release is not None and transient.leaving_at is not None
-    late = now - transient.leaving_at > PATIENCE
-    found = []
-    for rse in sorted(remains.left.keys() | remains.on_disk.keys()):
-        left, key = remains.left[rse], (transient.id, rse)
-        covered = any(rule.rses is None or rse in rule.rses for rule in rules)
-        ending = memory.ending.get(key)
-        found.append(
-            CopiesLeft(
-                rse=rse,
-                left=left,
-                held=left if covered else min(left, memory.held.get(key, 0)) if late else 0,
-                marked=left if ending is not None and now - ending < PATIENCE and not covered else 0,
-                on_disk=remains.on_disk[rse],
-                seen=remains.seen.get(rse, ()),
-                may_mark=rse not in memory.may_not_mark,
-                all_files=left == transient.release.files,
-            )
-        )
-    return found
 
 
 def _there(replicas: Mapping[Did, Sequence[Replica]], copy: Copy) -> Replica | None:
@@ -216,7 +198,10 @@ def _anew(copy: Copy, at: Replica, made_at: object, leaving_at: datetime | None)
 
 
 def made_later(made_at: object, leaving_at: datetime | None) -> bool:
-    """Whether a file was registered after the dataset began to leave. Rucio tells; the embedded catalog does not."""
+    """Whether a file was registered after the dataset began to leave.
+
+    The embedded catalog does not tell of files that it had before it kept that.
+    """
     return isinstance(made_at, datetime) and leaving_at is not None and made_at > leaving_at + _CLOCKS
 
 

@@ -84,7 +84,7 @@ class Sighting:
         for copy in leaving:
             look = self._witness.looks(copy.pfn)
             if look.sight is Sight.UNSEEN:
-                raise CatalogError(f"the disk of {self._witness.where(copy.pfn)} cannot be looked at")
+                raise CatalogError(self._unseen(copy.pfn))
             if copy.pfn:
                 places.by_pfn[copy.pfn] = copy.did.name
             places.by_place.update({(found.st_dev, found.st_ino): copy.did.name for found in look.found})
@@ -101,10 +101,14 @@ class Sighting:
         if look.sight is Sight.ELSEWHERE or any(_is_whole(found, copy) for found in look.found):
             return None
         if look.sight is Sight.UNSEEN:
-            return f"the disk of {where} cannot be looked at"
+            return self._unseen(copy.pfn)
         if not look.found:
             return f"it is not there: {where}"
         return f"{where} has {look.found[0].st_size:,} bytes, not the {copy.bytes:,} that are registered"
+
+    def _unseen(self, pfn: str) -> str:
+        where, why = self._witness.where(pfn), self._witness.why_unseen(pfn)
+        return f"the disk of {where} cannot be looked at: {why}"
 
 
 def _is_whole(found: os.stat_result, copy: Replica) -> bool:

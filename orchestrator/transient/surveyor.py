@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-import heapq
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import count
-from typing import Final, NamedTuple
+from typing import Final
 
 import structlog
 
 from orchestrator.clock import Clock
-from orchestrator.core.transient.facts import Entry, Unknown
+from orchestrator.core.transient.facts import Entry, Facts, Unknown
 from orchestrator.core.transient.judging import due_at, judged
 from orchestrator.core.transient.policies import CompiledPolicy
-from orchestrator.store.transient_releasing import GOING
+from orchestrator.core.transient.protection import Guard
+from orchestrator.core.transient.releases import is_over
+from orchestrator.store.port import StoreUnavailable
 from orchestrator.store.transients import Transients
 from orchestrator.transient.asking import Asker, asked
-from orchestrator.transient.proving import Prover, refused_because
-from orchestrator.transient.regime import Regime
+from orchestrator.transient.proving import Prover, defect, refused_because
+from orchestrator.transient.queueing import Queue, Together, Waiting
+from orchestrator.transient.regime import CutOff, Regime
 from schemas.did import Did
-from schemas.transient import PolicySummary, Refusal, Refused, Release, TransientState
+from schemas.transient import PolicySummary, Refusal, Refused, Release, Transient
 
 log = structlog.get_logger()
 
@@ -48,6 +49,8 @@ class Survey:
     releases: list[Release] = field(default_factory=list)
     #: Datasets that were proved, or were tried to be.
     proofs: int = 0
+    #: Settings that bound nothing, in words.
+    strange: Sequence[str] = ()
 
     def note(self, verdict: Release | Refused) -> None:
         if isinstance(verdict, Refused):
@@ -83,8 +86,10 @@ class Surveyor:
 
         Args:
             only: names of policies whose datasets are judged; all unless it is said.
-            most: so many are looked at closely, those that were due first; the others are refused with `beyond`.
+            most: so many are looked at closely: those that were due first, behind them what failed a close look before,
+                longest ago first. The others are refused with `beyond`.
             record: who looks, if the store is to remember what was found.
+            stopping: then what was found until then stands; of a catalog that was not counted to its end, nothing.
             take: is given each verdict as it is found.
 
         Raises:
@@ -93,7 +98,10 @@ class Surveyor:
         """
         survey = Survey(self._clock(), dict(regime.broken))
         chosen = [each for each in regime.policies if only is None or each.name in only]
-        survey.summaries |= {each.name: regime.summary(each) for each in chosen}
+        try:
+            survey.summaries |= {each.name: regime.summary(each) for each in chosen}
+        except CutOff:
+            return survey
         wanted = {each.name: each for each in chosen if survey.summaries[each.name].refused is None}
         batch: list[Release | Refused] = []
         for verdict in self._verdicts(regime, wanted, survey, most, stopping, tell):
@@ -116,10 +124,10 @@ class Surveyor:
         tell: Tell,
     ) -> Iterator[Release | Refused]:
         """Cheap refusals first, as they are found; then the rest, by when they were due."""
-        queue = _Queue(most)
+        queue = Queue(most)
         for policy, entries in self._pages(regime, wanted, stopping, tell):
             yield from self._cheap(regime, policy, entries, queue)
-        together = _Together()
+        together = Together()
         for each in queue.in_order():
             if stopping():
                 return
@@ -128,7 +136,7 @@ class Surveyor:
             tell("proved", survey.proofs)
             if isinstance(verdict, Release) and (stands := together.take(verdict)) is not None:
                 verdict = refused_because(each.policy, each.entry, stands, due_at=each.due_at)
-            yield verdict
+            yield verdict.model_copy(update={"closely": True}) if isinstance(verdict, Refused) else verdict
 
     def _pages(
         self, regime: Regime, wanted: dict[str, CompiledPolicy], stopping: Callable[[], bool], tell: Tell
@@ -149,98 +157,62 @@ class Surveyor:
         yield from ((wanted[name], entries) for name, entries in waiting.items() if entries)
 
     def _cheap(
-        self, regime: Regime, policy: CompiledPolicy, entries: Sequence[Entry], queue: _Queue
+        self, regime: Regime, policy: CompiledPolicy, entries: Sequence[Entry], queue: Queue
     ) -> Iterator[Refused]:
         """What is refused by what can be asked of many at once; what is not goes into the queue, or is beyond it."""
-        matching = {entry.did: {each.name for each in regime.matching(entry.did)} for entry in entries}
-        newest = asked(lambda: regime.counted(policy).newest) if policy.policy.keep.last_runs else ()
-        now, guard = self._clock(), regime.guard
-        going = self._going(entries)
-        for facts in self._asker.facts(policy, entries, policies=matching, newest_runs=newest):
-            if facts.entry.did in going:
-                yield refused_because(policy, facts.entry, Refusal("released", going[facts.entry.did]))
+        lives, guard = self._lives(entries), regime.guard([entry.did for entry in entries])
+        for facts in self._facts(regime, policy, entries):
+            if isinstance(facts, Refused):
+                yield facts
                 continue
-            verdict = judged(policy, facts, guard, now)
-            if isinstance(verdict, Refused):
-                yield verdict
+            life = lives.get(facts.entry.did)
+            if life is not None and (over := is_over(life)) is not None:
+                yield refused_because(policy, facts.entry, Refusal("released", over))
                 continue
-            due = due_at(policy, facts)
-            assert not isinstance(due, Unknown)  # else it would have been refused
-            if (late := queue.push(_Waiting(due, policy, facts.entry))) is not None:
-                text = f"not looked at closely: {queue.most:,} others were due before it"
+            waiting = self._judged(policy, facts, guard, life.failed_at if life is not None else None)
+            if isinstance(waiting, Refused):
+                yield waiting
+            elif (late := queue.push(waiting)) is not None:
+                text = f"not looked at closely: {queue.most:,} others came before it"
                 yield refused_because(late.policy, late.entry, Refusal("beyond", text), due_at=late.due_at)
 
-    def _going(self, entries: Sequence[Entry]) -> Mapping[Did, str]:
-        """Those that are on their way or have left already, in words: nobody releases them once more.
+    def _facts(self, regime: Regime, policy: CompiledPolicy, entries: Sequence[Entry]) -> Iterator[Facts | Refused]:
+        """Asked together; if that cannot be done, one by one: what is odd about one keeps no other."""
+        matching = {entry.did: {each.name for each in regime.matching(entry.did)} for entry in entries}
+        newest = asked(lambda: regime.counted(policy).newest) if policy.policy.keep.last_runs else ()
+        try:
+            yield from self._asker.facts(policy, entries, policies=matching, newest_runs=newest)
+        except StoreUnavailable:
+            raise
+        except Exception as error:
+            if len(entries) == 1:
+                yield defect(policy, entries[0], error)
+                return
+            for entry in entries:
+                yield from self._facts(regime, policy, [entry])
 
-        A dataset whose copies were to leave without it is there still when they have left.
-        """
+    def _judged(
+        self, policy: CompiledPolicy, facts: Facts, guard: Guard, failed_at: datetime | None
+    ) -> Waiting | Refused:
+        """By what can be told without a close look."""
+        try:
+            verdict, due = judged(policy, facts, guard, self._clock()), due_at(policy, facts)
+        except Exception as error:
+            return defect(policy, facts.entry, error)
+        if isinstance(verdict, Refused):
+            return verdict
+        assert not isinstance(due, Unknown)  # else it would have been refused
+        return Waiting(failed_at, due, policy, facts.entry)
+
+    def _lives(self, entries: Sequence[Entry]) -> Mapping[Did, Transient]:
+        """What is known of these, in the life that they are in."""
         lives = self._transients.lives([entry.did for entry in entries])
-        return {
-            entry.did: _ON_ITS_WAY[life.state]
-            for entry in entries
-            for life in lives.get(entry.did, ())
-            if life.born_at == entry.born_at and life.state in _ON_ITS_WAY
-        }
+        known = ((entry, life) for entry in entries for life in lives.get(entry.did, ()))
+        return {entry.did: life for entry, life in known if life.born_at == entry.born_at}
 
     def _note(self, batch: Sequence[Release | Refused], record: str | None) -> None:
         if record is None or not batch:
             return
         proved = [each for each in batch if isinstance(each, Release)]
         others = [each for each in batch if isinstance(each, Refused)]
-        self._transients.seen(proved, others, who=record, now=self._clock())
-
-
-#: What is said of those that are released once, and not again.
-_ON_ITS_WAY: Final = {state: f"it is {state} already" for state in GOING} | {
-    TransientState.GONE: "what was to leave of it has left already; copies that came back are for a person to delete"
-}
-
-
-class _Waiting(NamedTuple):
-    """A dataset that nothing speaks against yet."""
-
-    due_at: datetime
-    policy: CompiledPolicy
-    entry: Entry
-
-
-class _Queue:
-    """What waits for a close look: no more than so many, those that were due first."""
-
-    def __init__(self, most: int | None) -> None:
-        self.most = most
-        self._numbers = count()
-        #: The latest is the first.
-        self._heap: list[tuple[float, int, _Waiting]] = []
-
-    def push(self, waiting: _Waiting) -> _Waiting | None:
-        """Returns the one that there is no room for, if there is one."""
-        item = (-waiting.due_at.timestamp(), -next(self._numbers), waiting)
-        if self.most is None or len(self._heap) < self.most:
-            heapq.heappush(self._heap, item)
-            return None
-        return heapq.heappushpop(self._heap, item)[2]
-
-    def in_order(self) -> Iterator[_Waiting]:
-        """By when they were due, the first that was found first."""
-        for _, _, waiting in sorted(self._heap, key=lambda item: item[:2], reverse=True):
-            yield waiting
-
-
-class _Together:
-    """What can be released at the same time: nothing leaves on which something else rests."""
-
-    def __init__(self) -> None:
-        self._leaving: set[str] = set()
-        self._needed: dict[str, str] = {}
-
-    def take(self, release: Release) -> Refusal | None:
-        """Why it cannot be released beside those that were taken; if it can, it is taken."""
-        if release.did in self._needed:
-            return Refusal("proof", f"it is what is left of {self._needed[release.did]}, which may leave first")
-        if release.successor in self._leaving:
-            return Refusal("successor", f"{release.successor} may leave itself")
-        self._leaving.add(release.did)
-        self._needed.setdefault(release.successor, release.did)
-        return None
+        self._transients.seen(proved, others, who=record, now=self._clock(), catalog=self._asker.identity)

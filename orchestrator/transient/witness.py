@@ -45,16 +45,35 @@ class Witness:
         self._disks = sorted(disks.items(), key=lambda item: len(item[0]), reverse=True)
 
     def sees(self, pfn: str) -> Sight:
-        """Whether something lies where a PFN says."""
+        """Whether something lies where a PFN says.
+
+        It is gone only from where its disk is sure to be seen: below a directory that was told and is not empty, else
+        from a directory that is there.
+        """
         root, paths = self._place(pfn)
         if not paths:
             return Sight.ELSEWHERE
         try:
             if root is not None and _is_empty(root):
                 return Sight.UNSEEN  # an empty directory is what is left of a disk that is not mounted
-            return Sight.THERE if any(_lies(path) for path in paths) else Sight.GONE
+            if any(_lies(path) for path in paths):
+                return Sight.THERE
+            return Sight.GONE if root is not None or all(path.parent.is_dir() for path in paths) else Sight.UNSEEN
         except (OSError, ValueError):
             return Sight.UNSEEN
+
+    def why_unseen(self, pfn: str) -> str:
+        """What hides the place that should be seen, and what to do, in words."""
+        root, paths = self._place(pfn)
+        try:
+            if root is not None and _is_empty(root):
+                return f"{root} is empty or not there: if its disk is mounted, put any file there"
+            if root is None and not all(path.parent.is_dir() for path in paths):
+                parent = paths[0].parent
+                return f"{parent} is not there: if its disk is mounted, make it, or tell its disk in [transient] disks"
+        except (OSError, ValueError) as error:
+            return str(error)
+        return "it was hidden a moment ago"
 
     def looks(self, pfn: str) -> Look:
         """What lies where a PFN says, links followed."""

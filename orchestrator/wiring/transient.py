@@ -47,7 +47,7 @@ class Leaving(Launching):
     @property
     def no_transients(self) -> bool:
         """No policy is in force, and no dataset was ever matched by one. The catalog need not be there."""
-        return not self.store.transients.any() and not self.store.transient_policies.in_force()
+        return not self.store.transients.any() and not any(self.store.transient_policies.all_in_force())
 
     def transient_desk(self, stopping: Callable[[], bool] = lambda: False) -> Desk:
         """For people and for the service. Raises CatalogUnavailable, ConfigurationError."""
@@ -60,9 +60,7 @@ class Leaving(Launching):
             surveyor=Surveyor(asker, self._prover, transients, clock=clock),
             releaser=self._releaser,
             leaver=self._leaver(owner, stopping),
-            recaller=Recaller(
-                self.catalog, self.store, asker=asker, settler=self._settler, owner=f"{owner}:recall", clock=clock
-            ),
+            recaller=self._recaller(owner),
             noticer=Noticer(
                 *(self.catalog, transients, self._regimes),
                 asker=asker,
@@ -82,9 +80,19 @@ class Leaving(Launching):
             looker=self._looker,
             settler=self._settler,
             objector=self._objector,
+            recaller=self._recaller(owner),
             owner=owner,
             clock=self.clock,
             stopping=stopping,
+        )
+
+    def _recaller(self, owner: str) -> Recaller:
+        return Recaller(
+            *(self.catalog, self.store),
+            asker=self._asker,
+            settler=self._settler,
+            owner=f"{owner}:recall",
+            clock=self.clock,
         )
 
     @cached_property

@@ -21,6 +21,7 @@ from tests.bench import (
     matching,
     memory,
     preview,
+    proving,
     reconciling,
     registering,
     summing,
@@ -44,6 +45,7 @@ BENCHMARKS: Mapping[str, Callable[[Bench], Iterator[Figure]]] = {
     "registering": registering.measure,
     "summing": summing.measure,
     "surveying": surveying.measure,
+    "proving": proving.measure,
 }
 
 

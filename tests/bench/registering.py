@@ -55,7 +55,7 @@ def measure(bench: Bench) -> Iterator[Figure]:
 def _take_turns(bench: Bench, rucio: Rucio, rse: Rse, datasets: int) -> tuple[float, float]:
     """Seconds of each."""
     store = Store.open(bench.new_sqlite())
-    catalog = RucioCatalog(access_of(_settings(rucio), bench.new_directory()), rse=rse.name, clock=utc_now)
+    catalog = RucioCatalog(access_of(settings_of(rucio), bench.new_directory()), rse=rse.name, clock=utc_now)
     filler = Filler(store.registrations, catalog, Summing(Reader()).all)
     client = rucio.client()
     client.ping()
@@ -127,7 +127,7 @@ def _file(rse: Rse, whose: str, number: int, position: int) -> dict[str, Any]:
     }
 
 
-def _settings(rucio: Rucio) -> CatalogSettings:
+def settings_of(rucio: Rucio) -> CatalogSettings:
     password = SecretStr(rucio.password)
     return CatalogSettings(
         kind="rucio", host=rucio.url, account=rucio.account, username=rucio.account, password=password

@@ -77,7 +77,7 @@ def test_what_is_not_surely_the_file_is_not_deleted(bench: Bench, place: Callabl
 
     assert [outcome for outcome, reason in bench.told() if reason] == ["deletion-failed"] * 2
     assert bench.file.exists()
-    assert len(bench.catalog.replicas([NAME])[NAME]) == 1
+    assert len(bench.catalog.replicas([NAME], readable=False)[NAME]) == 1
     assert bench.catalog.dataset(RUN).length == 1
 
 

@@ -17,6 +17,11 @@ from tests.contract.embedded_bench import BEGAN, NAME, RUN, Bench
 OTHER = Did("group.sphenix", "b.root")
 
 #: What versions brought, newest first: tables, triggers, indexes and columns, and those that they took away.
+FOURTH = """
+DROP TABLE identity;
+ALTER TABLE file DROP COLUMN created_at;
+PRAGMA user_version = 3;
+"""
 THIRD = """
 DROP INDEX replica_place; DROP INDEX replica_marked;
 DROP TRIGGER copy_held;
@@ -54,7 +59,11 @@ def run(bench: Bench, script: str) -> None:
         db.executescript(f"BEGIN; {script} COMMIT;")
 
 
-older = pytest.mark.parametrize("script", [THIRD, THIRD + SECOND, LOWERED], ids=["second", "first", "lowered"])
+older = pytest.mark.parametrize(
+    "script",
+    [FOURTH, FOURTH + THIRD, FOURTH + THIRD + SECOND, LOWERED],
+    ids=["third", "second", "first", "lowered"],
+)
 
 
 @older
@@ -88,6 +97,20 @@ def test_places_of_files_are_known_after_it(bench: Bench, script: str) -> None:
 
     assert [outcome for outcome, _ in bench.told()] == ["deletion-failed"]
     assert bench.file.exists()
+
+
+@older
+def test_what_came_with_a_version_is_there_after_it(bench: Bench, script: str) -> None:
+    """From then on it can be told from any other, always by the same; when an older file was made is not known."""
+    run(bench, script)
+
+    first, second = bench.opened(), bench.opened()
+    second.register([FileEntry(OTHER, str(bench.file), 10, "0a1b2c3d")])
+
+    assert first.identity and first.identity == second.identity
+    made = {did: each["created_at"] for did, each in first.metadata([NAME, OTHER]).items()}
+    assert made[OTHER] is not None and made[OTHER] >= BEGAN
+    assert (made[NAME] is None) == (script is not LOWERED)
 
 
 def test_a_catalog_of_a_newer_version_is_left_alone(bench: Bench) -> None:

@@ -248,6 +248,56 @@ def test_who_may_not_changes_nothing(
     user.set_lifetime(own, NOW)
 
 
+@pytest.fixture
+def closed(rucio: Rucio, login: Login) -> Rse:
+    """A place at which nothing may be written."""
+    rse = rucio.catalog.add_rse(f"FULL{uuid4().hex[:6].upper()}", deterministic=False)
+    rucio.catalog.allow(login.account, rse.name)
+    rucio.client().update_rse(rse.name, {"availability_write": False})
+    return rse
+
+
+def test_copies_are_held_where_nothing_may_be_written(
+    catalog: RucioCatalog, rucio: Rucio, run: Did, closed: Rse
+) -> None:
+    """A full disk is closed to writing: what is marked there is saved all the same, and nothing is transferred."""
+    names = ("a.root", "b.root")
+    files = [FileEntry(Did(run.scope, name), closed.pfn(f"{run.scope}/{name}"), 10, "0a1b2c3d") for name in names]
+    catalog.attach(run, files, closed.name)
+    assert catalog.set_tombstones([file.did for file in files], closed.name) == []
+
+    catalog.add_rule(run, closed.name)
+    catalog.add_rule(run, closed.name)
+
+    assert catalog.set_tombstones([file.did for file in files], closed.name) == [file.did for file in files]
+    [rule] = rucio.client().list_did_rules(*run)
+    assert (rule["state"], rule["locks_ok_cnt"], rule["locks_replicating_cnt"]) == ("OK", 2, 0)
+
+
+def test_an_account_that_may_not_change_rules_can_hold(
+    catalog: RucioCatalog, rucio: Rucio, run: Did, disk: Rse, tmp_path: Path
+) -> None:
+    """What its own rule holds already it holds; where that rule ends, the files can be held one by one."""
+    files = [file.did for file in filled(catalog, disk, run, "a.root", "b.root")]
+    box = Did(run.scope, "BOX")
+    catalog.add_dataset(box)
+    login = rucio.catalog.add_account(f"user{uuid4().hex[:6]}")
+    rucio.catalog.allow(login.account, disk.name)
+    user = RucioCatalog(access_to(rucio, login, tmp_path / "user"), rse=disk.name)
+    user.add_rule(box, disk.name)
+    user.add_rule(run, disk.name, LONG)
+
+    user.add_rule(box, disk.name)
+    with pytest.raises(NotPermitted):
+        user.add_rule(run, disk.name)
+    for did in files:
+        user.add_rule(did, disk.name)
+    user.close_connections()
+
+    found = catalog.rules([box, *files])
+    assert [[(rule.account, rule.expires_at) for rule in found[did]] for did in found] == [[(login.account, None)]] * 3
+
+
 def test_thousands_of_copies_are_marked(catalog: RucioCatalog, rucio: Rucio, run: Did, disk: Rse) -> None:
     """Those that are held, among them the first and the last, are told; all others are marked."""
     names = [f"{number:04}.root" for number in range(1100)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from hashlib import sha256
 from itertools import permutations
 from typing import Any
@@ -435,3 +435,20 @@ def test_counts_say_how_many_there_are_of_each(store: Store) -> None:
     assert counts.messages == {"pending": 2, "superseded": 1, "quarantined": 1}
     assert (counts.revision, counts.rules, counts.last_received_at) == (1, 1, NOW)
     assert NAME in str(oldest_first(store)[0].did)
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda store: store.messages.get(MessageId(2**63)),
+        lambda store: store.messages.list(limit=1, before=2**64),
+        lambda store: store.transients.list(run=10**30),
+        lambda store: store.run_flags.set([2**63], "QA", who="me", reason="test", now=NOW),
+    ],
+)
+def test_a_number_that_no_database_keeps_is_not_found(store: Store, ask: Callable[[Store], object]) -> None:
+    """In a question as in a change; the store goes on."""
+    with pytest.raises(NotFound, match="9,223,372,036,854,775,807 is the largest"):
+        ask(store)
+
+    assert store.run_flags.set([2**63 - 1], "QA", who="me", reason="test", now=NOW) == [2**63 - 1]

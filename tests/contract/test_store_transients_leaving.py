@@ -199,22 +199,45 @@ def test_a_claim_that_is_renewed_lasts(store: Store) -> None:
 
 
 def test_that_it_is_called_back_is_kept(store: Store) -> None:
-    """On the row, by whoever has claimed it; the next time that it leaves nothing of it is left."""
+    """Whoever has claimed it, and it is due at once; the next time that it leaves nothing of it is left."""
     transient = leaving(store)
-    note = partial(store.transients.note_recall, transient.id, who=ME, why="plots", now=later(3700))
-    assert not note(owner="other")
-    assert note(owner=ENGINE)
+    note = partial(store.transients.note_recall, transient.id, who=ME, now=later(3700))
+    assert store.transients.recall_noted(transient.id) is None
+    store.transients.look_again(transient.id, later(9000), "the catalog is away", owner=ENGINE, now=later(3700))
+    note(why="a look")
+    noted = note(why="plots (or so)")
 
-    (refusal_,) = standing(store).refusals
+    (refusal_,) = noted.refusals
     assert refusal_.check == "recalled"
     assert f"muleteer transient recall {transient.id}" in refusal_.text
-    store.transients.look_again(transient.id, later(3800), "the catalog is away", owner=ENGINE, now=later(3700))
+    assert store.transients.recall_noted(transient.id) == (ME, "plots (or so)")
+    (claimed,) = claim(store, now=later(3701))
+    store.transients.look_again(claimed.id, later(3800), "the catalog is away", owner=ENGINE, now=later(3701))
     assert standing(store).refusals == (refusal_,)
     store.transients.recalled(transient.id, who=ME, why="plots", now=later(4000))
+    assert (standing(store).refusals, store.transients.recall_noted(transient.id)) == ((), None)
+    with pytest.raises(NotAllowed, match="only what is leaving can be recalled"):
+        note(why="again")
     put_down(store, release(), now=later(5000))
     (again,) = claim(store, now=later(9999))
     assert begin(store, again, now=later(9999))
     assert standing(store).refusals == ()
+
+
+def test_what_cannot_be_called_back_goes_on_leaving(store: Store) -> None:
+    """It is written down; and it can be called back once more."""
+    transient = leaving(store)
+    store.transients.note_recall(transient.id, who=ME, why="plots", now=later(3700))
+
+    store.transients.drop_recall(transient.id, who="leaver", why="it is gone", now=later(3701))
+
+    found = standing(store)
+    assert (found.state, found.refusals, found.reason) == ("leaving", (), "it is gone")
+    assert store.transients.recall_noted(transient.id) is None
+    last = store.journal.of("transient", transient.id)[-1]
+    assert (last.who, last.why, last.to_state) == ("leaver", "it is gone", "leaving")
+    with pytest.raises(NotFound):
+        store.transients.note_recall(TransientId(99), who=ME, why="plots", now=later(3700))
 
 
 def test_what_it_was_taken_out_of_is_kept(store: Store) -> None:

@@ -80,7 +80,7 @@ def test_policies_are_switched_off_and_on_and_taken_out(store: Store) -> None:
     for wrong in (
         lambda: policies.set_enabled(["hits", "seed"], False, who=ME, now=NOW),
         lambda: policies.remove(["hits", "seed"], who=ME, now=NOW),
-        lambda: policies.confirm("seed", 5, who=ME, now=NOW),
+        lambda: policies.confirm("seed", 1, 5, who=ME, now=NOW),
     ):
         with pytest.raises(NotFound, match=r"no policy 'seed' is in force: did you mean seeds\?"):
             wrong()
@@ -101,7 +101,7 @@ def test_policies_are_switched_off_and_on_and_taken_out(store: Store) -> None:
 def test_a_confirmation_is_of_one_version(store: Store) -> None:
     """It stays when the same is applied again; another version must be confirmed anew."""
     apply(store, policy())
-    confirmed = store.transient_policies.confirm("hits", 120, who="cli:ann", now=NOW, reason="all of August")
+    confirmed = store.transient_policies.confirm("hits", 1, 120, who="cli:ann", now=NOW, reason="all of August")
     assert confirmed.confirmed == 120
     entry = store.journal.of("policy", int(confirmed.id))[-1]
     assert (entry.to_state, entry.who, entry.why) == (

@@ -87,7 +87,7 @@ def test_a_release_waits_for_another_one_in_the_midst_of_it(store: Store, other:
     with (
         pytest.raises(NotAllowed, match="datasets_per_day"),
         after_statement(
-            store, "SELECT transients.frees", lambda: put_down(other, release(hits(2), seed(2)), caps=caps)
+            store, "SELECT transient_releases.frees", lambda: put_down(other, release(hits(2), seed(2)), caps=caps)
         ),
     ):
         put_down(store, release(hits(1), seed(1)), caps=caps)
@@ -117,7 +117,7 @@ def test_a_stop_waits_for_a_release_in_the_midst_of_it(store: Store, other: Stor
         other.suspensions.suspend(stop, who="anna", why="wait", now=NOW)
         found.extend(each.state for each in other.transients.list())
 
-    with after_statement(store, "SELECT transients.frees", suspend):
+    with after_statement(store, "SELECT transient_releases.frees", suspend):
         put_down(store, release())
 
     assert found == [RELEASED]

@@ -23,6 +23,7 @@ from tests.contract.store_transients import (
     history,
     hits,
     leaving,
+    policy,
     put_down,
     refusal,
     release,
@@ -55,6 +56,7 @@ def test_a_release_is_written_down_with_all_that_was_proved(store: Store, known:
 
 def test_every_dataset_has_its_own_time_to_be_taken_back(store: Store) -> None:
     """As its policy says."""
+    store.transient_policies.apply([policy()], prune=False, who=ME, now=NOW)
     wanted = [(release(hits(1)), timedelta(hours=1)), (release(hits(2)), timedelta(0))]
 
     released = store.transients.release(wanted, Caps(), who=ME, why="full", now=NOW)
@@ -150,8 +152,8 @@ def test_what_is_left_of_another_is_not_released(store: Store) -> None:
 
 def test_a_successor_that_is_gone_counts_in_that_life_of_it(store: Store) -> None:
     """One that was made again under the same name is another dataset."""
-    see(store, refusal(SEED))
-    store.transients.vanished([(SEED, BORN)], who="notice", why="erased", now=NOW)
+    gone = leaving(store, of=release(SEED, seed(7)))
+    store.transients.gone(gone.id, who="leaver", why="gone", now=NOW, freed_files=1, freed_bytes=1)
     with pytest.raises(NotAllowed, match=r"the successor of sphenix:DST_HITS.*, is gone"):
         put_down(store, release())
 
@@ -194,7 +196,7 @@ def test_a_failure_in_the_middle_changes_nothing(store: Store) -> None:
 
 
 def test_what_is_taken_back_is_held_as_if_nothing_had_been(store: Store) -> None:
-    """The journal keeps it; it can be released again."""
+    """The journal keeps it; it can be released again once it is not kept any more."""
     (released,) = put_down(store, release())
 
     (held,) = store.transients.take_back([released.id], who="cli:ann", why="still plotting", now=later(60))
@@ -205,6 +207,7 @@ def test_what_is_taken_back_is_held_as_if_nothing_had_been(store: Store) -> None
     assert store.journal.of("transient", int(held.id))[-1].who == "cli:ann"
     (kept,) = store.transient_keeps.in_force(NOW)
     assert (kept.which, kept.who, kept.until) == (str(HITS), "cli:ann", later(60) + timedelta(days=7))
+    store.transient_keeps.lift(kept.id, who="cli:ann", why="plotted", now=later(90))
     assert put_down(store, release())
 
 

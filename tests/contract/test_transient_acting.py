@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from orchestrator.core.actor import Done, GiveUp, Retry, Wait
+from orchestrator.core.actor import Done, GiveUp, Outcome, Retry, Wait
 from orchestrator.core.gates import EVERYTHING, Subject
 from orchestrator.rucio.port import CatalogError, CatalogUnavailable
 from orchestrator.store.store import Store
@@ -20,6 +21,21 @@ from tests.contract.transients import SCOPE, Told, World, dst, hits, policy, rel
 from tests.services.catalog import Faulty, When
 
 WHO: dict[str, str] = {"who": "rule raw", "why": "dispatch 3"}
+
+
+class Counting:
+    """A catalog that counts how often a dataset was looked at closely."""
+
+    def __init__(self, catalog: Any) -> None:
+        self._catalog = catalog
+        self.looks = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._catalog, name)
+
+    def parents(self, dids: Any) -> Any:
+        self.looks += 1
+        return self._catalog.parents(dids)
 
 
 @pytest.fixture
@@ -121,6 +137,43 @@ def test_room_within_the_caps_is_waited_for(world: World, cap: Told) -> None:
     assert [world.known(hits(run)).state for run in (1, 2)] == ["released", "released"]
 
 
+@pytest.mark.parametrize(
+    ("cap", "proved"),
+    [(Told(datasets_per_day=1), False), (Told(bytes_per_day=93), False), (Told(bytes_per_day=150), True)],
+)
+def test_what_waits_for_room_is_not_proved_each_time(world: World, cap: Told, proved: bool) -> None:
+    """Not at all where there is no room for anything; else once, to see what it comes to, and again once it fits."""
+    world.pair(run=2)
+    world.ripe()
+    world.told = cap
+    catalog = Counting(world.catalog)
+    one = releaser(world, catalog)
+    rule = InTransit(world.store, lambda: one, world.clock)
+    assert isinstance(rule.release(hits(1), **WHO), Done)
+
+    told, looked = list[Outcome](), [catalog.looks]
+    for _ in range(4):
+        told.append(rule.release(hits(2), **WHO))
+        looked.append(catalog.looks)
+        world.move(minutes=15)
+
+    assert all(isinstance(each, Wait) and "_per_day" in each.reason for each in told)
+    assert [before < after for before, after in pairwise(looked)] == [proved, False, False, False]
+    world.move(hours=24)
+    assert isinstance(rule.release(hits(2), **WHO), Done)
+
+
+@pytest.mark.parametrize("cap", [Told(bytes_per_day=90), Told(rse_bytes_per_day={"DISK": 90})])
+def test_what_no_day_has_room_for_is_given_up(world: World, cap: Told) -> None:
+    """It would wait for ever."""
+    did = world.ripe()
+    world.told = cap
+
+    told = acting(world).release(did, **WHO)
+
+    assert isinstance(told, GiveUp) and f"no day has room for {did}: 93 bytes" in told.reason
+
+
 @pytest.mark.parametrize(("error", "told"), [(CatalogUnavailable("away"), Wait), (CatalogError("no"), Retry)])
 def test_a_catalog_that_does_not_answer_releases_nothing(
     world: World, error: CatalogError, told: type[Wait | Retry]
@@ -187,3 +240,27 @@ def test_a_dataset_is_extended_once(world: World) -> None:
     world.desk().step()
     late = acting(world).extend(did, day, **WHO)
     assert isinstance(late, GiveUp) and "is leaving" in late.reason
+
+
+def test_what_is_gone_is_not_extended(world: World) -> None:
+    """It is not said that it stays, though it was extended for longer once; another of its name must be seen first."""
+    did = world.ripe()
+    world.desk().survey(who="test")
+    assert isinstance(acting(world).extend(did, timedelta(days=30), **WHO), Done)
+    world.move(minutes=1)
+    world.catalog.erase(did)
+    world.desk().survey(who="test")
+    assert world.known(did).state == "gone"
+
+    told = acting(world).extend(did, timedelta(days=7), **WHO)
+
+    assert isinstance(told, GiveUp) and "no policy has matched" in told.reason
+
+
+@pytest.mark.parametrize(("which", "span"), [("a:b", timedelta(0)), ("a:[b", None), ("a:b ", None), ("a", None)])
+def test_a_keep_of_nothing_is_given_up(world: World, which: str, span: timedelta | None) -> None:
+    """Trying again cannot help."""
+    told = acting(world).keep(which, span, **WHO)
+
+    assert isinstance(told, GiveUp) and told.reason
+    assert world.store.transient_keeps.in_force(world.now) == []

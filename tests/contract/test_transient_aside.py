@@ -143,6 +143,20 @@ def test_what_stands_in_the_way_is_logged_once(simple: World) -> None:
     assert logged() == ["transient.policy_releases_nothing"]
 
 
+def test_a_cap_of_an_rse_that_there_is_not_is_logged_once(simple: World) -> None:
+    """It caps nothing, and a slip of the pen is not seen elsewhere."""
+    simple.ripe(policy())
+    simple.told.rse_bytes_per_day = {"DISK": 1, "no such": 1}
+    remarks = Remarks()
+
+    with capture_logs() as logs:
+        for _ in range(2):
+            remarks.take(survey(simple))
+
+    (warning,) = (each for each in logs if each["event"] == "transient.bounds_nothing")
+    assert "rse_bytes_per_day, no such, caps nothing" in warning["reason"]
+
+
 # Changed while others are worked on.
 
 

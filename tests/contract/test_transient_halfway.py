@@ -267,20 +267,18 @@ def test_a_proof_that_takes_longer_than_a_claim_is_not_taken_over(world: World) 
 
 
 def test_a_recall_that_was_killed_is_not_forgotten(world: World) -> None:
-    """It says what to do; and the dataset stays also when the keep of a week is over."""
+    """Nobody has to repeat it: whoever looks at the dataset next holds it, and keeps it for a week from then on."""
     did, desk = leaving(world)
     world.move(minutes=11)
     with pytest.raises(Killed):
         recall(world, did, Faulty(world.catalog, {("add_rule", 1): When.AFTER}, error=Killed))
-    for _ in range(5):
-        world.move(days=3)
-        desk.step()
-        world.sweep()
+    assert f"muleteer transient recall {world.known(did).id}" in str(world.known(did).reason)
+    world.move(days=3)
+    desk.step()
+    world.sweep()
 
-    found = world.known(did)
-    assert (found.state, world.there(did), len(world.on_disk("disk/HITS*"))) == ("leaving", True, 3)
-    assert f"muleteer transient recall {found.id}" in str(found.reason)
-    assert recall(world, did).state == "held"
+    assert (world.known(did).state, world.there(did), len(world.on_disk("disk/HITS*"))) == ("held", True, 3)
+    world.move(days=6)
     assert "never" in world.refusals(did)
 
 
@@ -389,7 +387,7 @@ def test_a_file_that_others_take_before_it_is_marked_stays(fakes: World) -> None
 
 
 def test_a_file_that_others_take_while_it_is_marked_is_saved(fakes: World) -> None:
-    """A rule on it takes the mark off, as soon as it is looked at, and stays."""
+    """A rule on it takes the mark off, as soon as it is looked at, and stays when the dataset is erased."""
     did, desk = leaving(fakes)
     take(fakes, did)
     fakes.move(minutes=1)
@@ -399,6 +397,9 @@ def test_a_file_that_others_take_while_it_is_marked_is_saved(fakes: World) -> No
         fakes.sweep()
         fakes.move(minutes=11)
         desk.step()
+    assert len(fakes.on_disk("disk/HITS*")) == 3
+    fakes.catalog.erase(did)
+    fakes.until_gone(did, desk)
 
     assert fakes.on_disk("disk/HITS*") == [f"disk/{did.name}-0.root"]
     assert [file.did.name for file in fakes.catalog.files(OTHER)] == [f"{did.name}-0.root"]
@@ -428,7 +429,7 @@ class Dated(Faulty):
     made_at: Any = None
 
     def metadata(self, dids: Iterable[Did]) -> Mapping[Did, Mapping[str, Any]]:
-        return {did: {"created_at": self.made_at, **known} for did, known in super().metadata(dids).items()}
+        return {did: {**known, "created_at": self.made_at} for did, known in super().metadata(dids).items()}
 
 
 def moved_address(world: World) -> None:

@@ -90,8 +90,9 @@ class Reading:
 class Watched:
     """Passes every call on; one that cannot be undone is judged first."""
 
-    def __init__(self, catalog: Any, judge: Callable[[Did, str, Did | None], None]) -> None:
+    def __init__(self, catalog: Any, transients: Any, judge: Callable[[Did, str, Did | None], None]) -> None:
         self._catalog = catalog
+        self._transients = transients
         self._judge = judge
 
     def __getattr__(self, name: str) -> Any:
@@ -108,11 +109,22 @@ class Watched:
         return int(self._catalog.detach(did, dids))
 
     def set_rule_lifetime(self, rule_id: str, lifetime: timedelta | None) -> None:
-        rules = self._catalog.rules([*(each.did for each in self._catalog.datasets(SCOPE)), BOX])
+        if lifetime is not None:
+            self._judge_rule(rule_id)
+        self._catalog.set_rule_lifetime(rule_id, lifetime)
+
+    def _judge_rule(self, rule_id: str) -> None:
+        """One on a single file counts as a mark: when it ends the copy is marked."""
+        rows = self._transients.list(states=[TransientState.LEAVING], limit=1000)
+        files = {copy.did for row in rows for _, copy in self._transients.copies(row.id)}
+        datasets = [each.did for each in self._catalog.datasets(SCOPE)]
+        rules = self._catalog.rules([*datasets, BOX, *files])
         rule = next(rule for found in rules.values() for rule in found if rule.id == rule_id)
         assert (rule.account, rule.locked) == (OURS, False), rule
-        self._judge(rule.did, "rule", None)
-        self._catalog.set_rule_lifetime(rule_id, lifetime)
+        if rule.did in files:
+            self._judge(Did(SCOPE, rule.did.name.rpartition("-")[0]), f"mark {rule.rse_expression}", rule.did)
+        else:
+            self._judge(rule.did, "rule", None)
 
     def set_tombstones(self, files: Iterable[Did], rse: str) -> Sequence[Did]:
         marked = list(files)
@@ -259,7 +271,7 @@ class Walk:
     # What happens.
 
     def desk(self, catalog: Any = None) -> Desk:
-        watched = Watched(self.world.catalog, self.judge)
+        watched = Watched(self.world.catalog, self.world.store.transients, self.judge)
         store = _With(self.world.store, self.reading, Beginning(self.world.store.transients, self.judge_end_of_window))
         return self.world.desk(watched if catalog is None else catalog(watched), store)
 

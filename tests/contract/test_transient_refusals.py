@@ -208,7 +208,7 @@ def test_a_policy_that_is_off_or_matches_too_much_releases_nothing(
 def test_a_number_that_was_confirmed_is_enough(world: World) -> None:
     """A policy that is meant to match a lot."""
     did = world.ripe(policy(fraction=0.2))
-    world.store.transient_policies.confirm("hits", 1, who="me", now=world.now, reason="meant")
+    world.store.transient_policies.confirm("hits", 1, 1, who="me", now=world.now, reason="meant")
     assert world.refusals(did) == {}
 
 

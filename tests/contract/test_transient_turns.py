@@ -47,7 +47,7 @@ def test_nobody_looks_while_another_does(world: World) -> None:
 
     def slow(name: str, number: int) -> None:
         if name in ("walk", "files", "parents"):
-            world.move(minutes=4)
+            world.move(minutes=3)
             seen.append(look(other))
 
     assert look(world.desk(Faulty(world.catalog, hook=slow))) is not None

@@ -99,6 +99,9 @@ WORK: list[tuple[Callable[[Store], None], str, str]] = [
 ]
 ALL = pytest.mark.parametrize(("work", "check", "said"), WORK, ids=[work.__name__ for work, _, _ in WORK])
 
+#: What can come up while it leaves: nothing new reads it then.
+LATE = [each for each in WORK if each[0] not in (read, read_later, read_again)]
+
 
 @ALL
 def test_work_keeps_a_dataset(world: World, work: Callable[[Store], None], check: str, said: str) -> None:
@@ -130,11 +133,25 @@ def test_work_that_comes_up_in_time_keeps_what_is_released(
     assert world.catalog.dataset(did).expires_at is None
 
 
-@ALL
-def test_work_that_comes_up_late_stops_what_leaves(
-    world: World, work: Callable[[Store], None], check: str, said: str
-) -> None:
+@pytest.mark.parametrize(
+    ("work", "said"), [(work, said) for work, _, said in LATE], ids=[work.__name__ for work, _, _ in LATE]
+)
+def test_work_that_comes_up_late_stops_what_leaves(world: World, work: Callable[[Store], None], said: str) -> None:
     """As soon as it is there: nothing more is done, and why."""
+    _stops(world, work, said)
+
+
+def test_a_launch_that_is_to_be_tried_again_stops_what_leaves(world: World) -> None:
+    """It was made and had failed before; a person asks for it while the dataset leaves."""
+    failed = launch(world.store, "one", LaunchState.FAILED, reads=[hits()])
+
+    def again(store: Store) -> None:
+        store.launch_commands.ask(Ask(Command.RETRY), [failed.id], _hand())
+
+    _stops(world, again, "launch 1, which is failed, reads it")
+
+
+def _stops(world: World, work: Callable[[Store], None], said: str) -> None:
     did = world.ripe()
     world.release()
     world.move(hours=25)

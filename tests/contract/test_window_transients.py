@@ -147,6 +147,7 @@ def test_an_empty_filter_takes_nothing_back(client: TestClient, world: World) ->
     assert post(client, "transients/take-back", filter={}, expected=1, **BECAUSE).status_code == 422
     assert post(client, "transients/take-back", filter={"run": 7}, expected=0, **BECAUSE).json()["changed"] == []
     assert post(client, "transients/take-back", ids=[99], **BECAUSE).status_code == 404
+    assert post(client, "transients/take-back", filter={"run": 2**63}, expected=1, **BECAUSE).status_code == 422
 
 
 def test_what_is_leaving_is_called_back(client: TestClient, world: World) -> None:
@@ -191,6 +192,27 @@ def test_what_is_kept_is_in_no_plan_until_it_is_lifted(client: TestClient, world
     assert post(client, "transient-keeps", which="HITS", **BECAUSE).status_code == 409
 
 
+@pytest.mark.parametrize("which", ["a:x ", " a:x", "a:x\n", "a:[z-a]*", "a:[]b", "a:[!]b"])
+def test_what_would_keep_nothing_is_refused(client: TestClient, which: str) -> None:
+    answer = post(client, "transient-keeps", which=which, **BECAUSE)
+
+    assert answer.status_code == 409
+    assert client.get(f"{API}/transient-keeps").json() == []
+
+
+def test_no_more_keeps_are_listed_than_are_asked_for(client: TestClient) -> None:
+    """The newest; with those that were lifted only if that is said."""
+    ids = [post(client, "transient-keeps", which=f"a:{each}", **BECAUSE).json()["id"] for each in range(4)]
+    client.request("DELETE", f"{API}/transient-keeps/{ids[3]}", json=BECAUSE)
+
+    def listed(query: str) -> list[int]:
+        return [each["id"] for each in client.get(f"{API}/transient-keeps{query}").json()]
+
+    assert listed("?limit=2") == [ids[2], ids[1]]
+    assert listed("?limit=2&all=true") == [ids[3], ids[2]]
+    assert listed("") == ids[2::-1]
+
+
 # Policies.
 
 
@@ -208,6 +230,35 @@ def test_policies_are_applied_all_or_nothing(client: TestClient, store: Store) -
     assert (dry.json()["added"], none, done.json()["added"]) == (["hits"], [], ["hits"])
     (version,) = client.get(f"{API}/transient-policies").json()
     assert (version["author"], version["reason"]) == ("rest:me", "disks are full")
+
+
+def test_what_is_probably_not_meant_is_remarked_upon(client: TestClient) -> None:
+    """Beside those in force that were not sent; and so is one that somebody switched off, in a dry run as well."""
+    post(client, "transient-policies", policies=[policy().as_written()], **BECAUSE)
+    same = [policy(name="same").as_written()]
+
+    beside = post(client, "transient-policies", policies=same, dry_run=True, **BECAUSE).json()["remarks"]
+    alone = post(client, "transient-policies", policies=same, dry_run=True, prune=True, **BECAUSE).json()["remarks"]
+    post(client, "transient-policies/hits/disable", reason="it takes too much")
+    told = [
+        post(client, "transient-policies", policies=[policy().as_written()], dry_run=dry, **BECAUSE).json()["remarks"]
+        for dry in (True, False, False)
+    ]
+
+    assert len(beside) == len(alone) + 1
+    assert any("same" in each and "hits" in each for each in beside)
+    (remark,) = (each for each in told[0] if "disabled" in each)
+    assert remark.startswith("hits was disabled by rest:me at ")
+    assert remark.endswith(": it takes too much; this switches it on again")
+    assert told[1] == told[0]
+    assert remark not in told[2]
+
+
+def test_no_policy_is_called_as_the_history_of_all_is(client: TestClient) -> None:
+    """Nobody could ask for it by its name."""
+    answer = post(client, "transient-policies", policies=[policy(name="history").as_written()], **BECAUSE)
+
+    assert (answer.status_code, answer.json()["mistakes"][0]["field"]) == (422, "policies.0.name")
 
 
 def test_a_policy_is_switched_confirmed_and_taken_out(client: TestClient, world: World) -> None:

@@ -85,6 +85,8 @@ class World:
     told: Told = field(default_factory=Told)
     now: datetime = NOW
     made: int = 0
+    #: What happens while a recall waits for whoever has the dataset in hand.
+    pause: Callable[[float], object] = lambda seconds: None
 
     # What people and productions do.
 
@@ -160,6 +162,9 @@ class World:
         objector = Objector(
             *(catalog, store), asker=asker, findings=findings, sighting=sighting, guard=regimes.guard, clock=self.clock
         )
+        recaller = Recaller(
+            *(catalog, store), asker=asker, settler=settler, owner=f"{owner} r", clock=self.clock, pause=self.pause
+        )
         return Desk(
             store,
             catalog.address,
@@ -175,10 +180,11 @@ class World:
                 looker=looker,
                 settler=settler,
                 objector=objector,
+                recaller=recaller,
                 owner=owner,
                 clock=self.clock,
             ),
-            recaller=Recaller(catalog, store, asker=asker, settler=settler, owner=f"{owner} r", clock=self.clock),
+            recaller=recaller,
             noticer=Noticer(catalog, store.transients, regimes, asker=asker, prover=prover, clock=self.clock),
             owner=owner,
             clock=self.clock,

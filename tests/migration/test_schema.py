@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy import inspect, text
 
+from orchestrator.core.transient.caps import Spent
+from orchestrator.core.transient.protection import Guard
 from orchestrator.store import schema
 from orchestrator.store.engine import Database
 from orchestrator.store.port import StoreOutdated
@@ -203,3 +206,46 @@ def test_what_launches_of_an_earlier_version_read_is_known(database: Database, s
         read = connection.execute(text("SELECT launch_id, scope, name FROM readings ORDER BY launch_id, name")).all()
     assert read == [(1, "sphenix", "A"), (1, "sphenix", "B"), (2, "sphenix", "A")]
     store.close()
+
+
+def test_what_was_released_and_kept_before_counts_still(database: Database, store_url: str) -> None:
+    """For the caps, in reports, and for what is to stay; what others took away before it left was not spent."""
+    upgraded_to(database, "0009")
+    at, often, never = "2026-11-22 01:00:00.000000+00:00", 1, None
+    lives = [
+        ("released", never, never, 0),
+        ("released", never, at, often),
+        ("leaving", at, never, 0),
+        ("gone", at, at, often),
+        ("gone", never, at, 0),
+        ("held", never, at, often),
+        ("held", never, never, 0),
+    ]
+    names = ("state", "leaving_at", "gone_at", "freed_files")
+    rows = [{"name": f"n{each}", "at": at, **dict(zip(names, life, strict=True))} for each, life in enumerate(lives)]
+    kept = [{"which": which, "at": at} for which in ("a:plain", "a:b*", "a:[*]", f"a:{'x' * 4000}")]
+    with database.write() as connection:
+        connection.execute(text(_TRANSIENTS), rows)
+        connection.execute(
+            text("INSERT INTO transient_keeps (which, who, why, at) VALUES (:which, 'me', 'x', :at)"), kept
+        )
+
+    schema.upgrade(database)
+
+    store = Store.open(store_url)
+    assert store.transients.released_since(datetime(2026, 11, 21, tzinfo=UTC)) == Spent(7, 70, {"BNL": 70})
+    assert store.transients.freed(datetime(2026, 11, 21, tzinfo=UTC), "who") == [("me", 3, 3, 15)]
+    for which in ("plain", "bcd", "*", "x" * 4000):
+        did = Did("a", which)
+        assert len(list(Guard(keeps=store.transient_keeps.on([did], NOW)).kept(did, NOW))) == 1
+    assert len(store.transient_keeps.on([Did("a", "plain")], NOW)) == 4
+    assert len(store.transient_keeps.on([Did("b", "plain")], NOW)) == 3
+    store.close()
+
+
+_TRANSIENTS = """
+    INSERT INTO transients (scope, name, born_at, policy, policy_version, state, refusals, files, bytes, released_at,
+        released_by, frees, leaving_at, gone_at, freed_files, freed_bytes, seen_at, updated_at)
+    VALUES ('a', :name, :at, 'hits', 1, :state, '[]', 1, 10, :at, 'me', '{"BNL": 10}', :leaving_at, :gone_at,
+        :freed_files, 5 * :freed_files, :at, :at)
+"""

@@ -228,6 +228,12 @@ LUSTRE = 50_000_000_000_000
     assert transient.disks == {"davs://dcache.example.org:2880/": Path("/pnfs/example.org")}
 
 
+def test_scopes_may_be_raw_but_for_some(tmp_path: Path) -> None:
+    transient = written(tmp_path, '[transient]\nraw_scopes = ["*", "!group.*"]\n').transient
+
+    assert transient.raw_scopes == ("*", "!group.*")
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -237,6 +243,12 @@ LUSTRE = 50_000_000_000_000
         ("datasets_per_day = -1", "transient.datasets_per_day"),
         ("proofs = 0", "transient.proofs"),
         ("rse_bytes_per_day = { A = -1 }", "transient.rse_bytes_per_day"),
+        ('rse_bytes_per_day = { "LUSTRE " = 1 }', "would cap nothing"),
+        ('rse_bytes_per_day = { "LUS*" = 1 }', "would cap nothing"),
+        ('never = ["*:CALIB-* "]', "entry 1: there is white space"),
+        ('never = ["a:b", "!a:c"]', "entry 2: '!a:c' begins with a `!`"),
+        ('raw_scopes = ["!group.*"]', 'write "*" before them'),
+        ('raw_scopes = ["raw*", "!raw.[z-a]"]', "entry 2: 'raw.[z-a]' has a range"),
         ('disks = { "file://" = "data" }', "a directory with its whole path"),
         ('disks = { "" = "/data" }', "write a beginning of PFNs"),
         ('nevr = ["a:b"]', "transient.nevr"),

@@ -23,7 +23,7 @@ class Caps:
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """What was released within the last 24 hours and not taken back."""
+    """What was released within the last 24 hours, and did not come to nothing before anything was done."""
 
     datasets: int = 0
     bytes: int = 0
@@ -32,10 +32,23 @@ class Spent:
 
 _NOTHING: Final = Spent()
 
+#: What every release comes to, as long as it is not known better.
+_ANYTHING: Final = Spent(datasets=1, bytes=1)
+
 
 def beyond(caps: Caps, spent: Spent, wanted: Iterable[Release]) -> str | None:
     """Which cap these releases would pass, all of them together, in words; None if there is room."""
-    return next(_passed(caps, spent, spent_on(wanted)), None)
+    return no_room(caps, spent, spent_on(wanted))
+
+
+def no_room(caps: Caps, spent: Spent = _NOTHING, wanted: Spent = _ANYTHING) -> str | None:
+    """Which cap something of this size would pass, in words; None if there is room.
+
+    Args:
+        spent: nothing unless it is said: whether a whole day has room.
+        wanted: one dataset with one byte unless it is said: whether there is room for anything at all.
+    """
+    return next(_passed(caps, spent, wanted), None)
 
 
 def within(caps: Caps, spent: Spent, releases: Iterable[Release]) -> tuple[list[Release], list[Release]]:

@@ -130,6 +130,11 @@ class Proof:
     without_kept_copy: Some | Unknown
     #: The RSEs of copies that stay. Empty without `keep.copies`.
     staying_at: Collection[str]
+    #: With `keep.copies`: how many files have copies there that can be read, by the RSEs of these. Without: empty.
+    kept_at: Mapping[frozenset[str], int] | Unknown
+    #: The same of the successor's files, where `successor.require` wants copies; and the rules on it and above.
+    successor_at: Mapping[frozenset[str], int] | Unknown
+    successor_rules: Sequence[RuleOn] | Unknown
     #: Of the successor: files, counted one by one, and their digest.
     successor_files: int | Unknown
     successor_content: str | Unknown

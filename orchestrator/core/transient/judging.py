@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 
 from orchestrator.core.transient.facts import Entry, Facts, Proof, Unknown
+from orchestrator.core.transient.lasting import going
 from orchestrator.core.transient.policies import CompiledPolicy
 from orchestrator.core.transient.protection import Guard
 from orchestrator.core.transient.proved import evidence
@@ -188,6 +189,10 @@ def _of_copies(policy: CompiledPolicy, proof: Proof) -> Iterator[Refusal]:
         yield unknown(f"which files have a copy at {keeps}", kept)
     elif kept.count:
         yield Refusal("copies", f"{files_have(kept.count)} no copy at {keeps}: {kept}")
+    if isinstance(proof.kept_at, Unknown):
+        yield unknown(f"whether copies at {keeps} last", proof.kept_at)
+    elif not isinstance(proof.rules, Unknown):  # that they are not known is said by what protects it
+        yield from (Refusal("copies", f"at {keeps} {each}") for each in going(proof.rules, proof.kept_at))
     both = sorted({copies.rse for copies in proof.leaving}.intersection(proof.staying_at))
     if both:
         yield Refusal("copies", f"copies at {', '.join(both)} would both leave and stay")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from itertools import combinations
 from typing import Any, Final
@@ -24,8 +24,15 @@ from schemas.transient import PolicyVersion, Refusal, TransientPolicy
 #: Nobody takes back what leaves so soon.
 _HARDLY: Final = timedelta(minutes=1)
 
+#: What a database keeps of a run; a run with more digits is none.
+_LAST_RUN: Final = 2**63 - 1
+_DIGITS: Final = len(str(_LAST_RUN))
+
 #: What every template may use beside the pattern's groups.
 _KNOWN: Final = frozenset({"scope", "name"})
+
+#: Where programs ask for a policy by its name, this asks for something else.
+_HISTORY: Final = "history"
 
 #: The beginning of a named group.
 _GROUP: Final = re.compile(r"(?<!\\)\(\?P?<(\w+)>")
@@ -88,9 +95,13 @@ class CompiledPolicy:
             return Refusal("successor", f"its name cannot be made: {error}")
 
     def run(self, values: Mapping[str, str]) -> int | None:
-        """The run in the dataset's name, if the pattern captures `run` and it is a number."""
+        """The run in the dataset's name, if the pattern captures `run` and it is a number that a run can have."""
         word = values.get("run", "")
-        return int(word) if word.isdecimal() and word.isascii() else None
+        digits = word.lstrip("0")
+        if not (word.isdecimal() and word.isascii()) or len(digits) > _DIGITS:
+            return None
+        number = int(digits or "0")
+        return number if number <= _LAST_RUN else None
 
 
 def refused_as_a_whole(version: PolicyVersion, looked_at: int, matches: int) -> str | None:
@@ -127,6 +138,7 @@ def with_kept_runs(policy: TransientPolicy, text: str) -> TransientPolicy:
 
 def mistakes_in(policy: TransientPolicy) -> Iterator[Mistake]:
     """What is wrong with a policy of the right shape: the field, and the mistake in words."""
+    yield from _mistakes_in_name_of(policy)
     yield from _mistakes_in_scope(policy)
     if not policy.lifetime:
         yield ("lifetime",), "0s: expected a length of time, for example 14d"
@@ -149,6 +161,11 @@ def mistakes_in(policy: TransientPolicy) -> Iterator[Mistake]:
     if policy.successor.maps is not None:
         for place, what in maps.mistakes_in(policy.successor.maps):
             yield ("successor", "maps", *place), what
+
+
+def _mistakes_in_name_of(policy: TransientPolicy) -> Iterator[Mistake]:
+    if policy.name == _HISTORY:
+        yield ("name",), f"{policy.name!r} stands for the history of all policies: call it something else"
 
 
 def _mistakes_in_scope(policy: TransientPolicy) -> Iterator[Mistake]:
@@ -224,3 +241,11 @@ def remarks_on(policies: Sequence[TransientPolicy]) -> Iterator[str]:
             yield f"{policy.name} lets {format_duration(policy.undo)} to take a release back: is that meant?"
         if policy.open and not (policy.successor.same_count or policy.successor.maps):
             yield f"{policy.name} lets open datasets leave, which may still grow: say `same_count` or `maps`"
+
+
+def remarks_on_switching(disabled: Iterable[PolicyVersion]) -> Iterator[str]:
+    """Of each version that was disabled, and in whose place an enabled one comes: who disabled it, and why."""
+    for version in disabled:
+        why = "" if version.reason is None else f": {version.reason}"
+        said = f"{version.policy.name} was disabled by {version.author} at {version.at:%Y-%m-%d %H:%M} UTC{why}"
+        yield f"{said}; this switches it on again"

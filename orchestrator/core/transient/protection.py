@@ -34,6 +34,7 @@ class Guard:
         keeps: Iterable[Keep] = (),
         raw_scopes: Sequence[str] = (),
         accounts: Collection[str] = (),
+        of: Iterable[Did] | None = None,
     ) -> None:
         """
         Args:
@@ -41,6 +42,8 @@ class Guard:
             keeps: as the store has them; those that were lifted or are over do not count.
             raw_scopes: globs of scopes out of which nothing leaves.
             accounts: whose replication rules do not keep a dataset here: the catalog's account and settings.accounts.
+            of: the datasets to which `keeps` was narrowed: of no other it can be told what keeps it. Any, unless it is
+                said.
 
         Raises:
             NotUnderstood: something that is to stay.
@@ -51,10 +54,11 @@ class Guard:
         self._alone: dict[str, list[Keep]] = {}
         for keep in keeps:
             demand_glob(keep.which)
-            if _WILD.search(keep.which) is None:
-                self._alone.setdefault(keep.which, []).append(keep)
+            if (name := alone(keep.which)) is not None:
+                self._alone.setdefault(name, []).append(keep)
             else:
                 self._keeps.append((keep, _glob(keep.which)))
+        self._of = None if of is None else frozenset(of)
         self._raw = scope_test(raw_scopes) if raw_scopes else None
         self._accounts = frozenset(accounts)
 
@@ -63,11 +67,11 @@ class Guard:
 
         Args:
             open_too: the policy lets open datasets leave.
+
+        Raises NotUnderstood: this guard was made for others.
         """
         entry = facts.entry
-        found = [Refusal("never", text) for text in self.kept(entry.did, now)]
-        if self._raw is not None and self._raw(entry.did.scope):
-            found.append(Refusal("raw", f"{entry.did.scope} is a scope of raw data ([transient] raw_scopes)"))
+        found = [*self._kept(entry.did, now)]
         if not entry.closed and not open_too:
             found.append(Refusal("open", "it is open: what makes it may not have ended"))
         if facts.extended_until is not None and facts.extended_until > now:
@@ -75,15 +79,25 @@ class Guard:
         return found + list(_of_our_own(facts))
 
     def kept(self, did: Did, now: datetime) -> Iterator[str]:
-        """Each reason why a person, a rule or the settings keep the dataset, in words."""
+        """Each reason why a person, a rule or the settings keep the dataset, in words.
+
+        Raises NotUnderstood: this guard was made for others.
+        """
+        return (refusal.text for refusal in self._kept(did, now))
+
+    def _kept(self, did: Did, now: datetime) -> Iterator[Refusal]:
+        if self._of is not None and did not in self._of:
+            raise NotUnderstood(f"what keeps {did} is not known: it was asked for other datasets")
         for text, fits in self._never:
             if fits.match(str(did)):
-                yield f"{text} never leaves ([transient] never)"
+                yield Refusal("never", f"{text} never leaves ([transient] never)")
         fitting = [*self._alone.get(str(did), ()), *(keep for keep, fits in self._keeps if fits.match(str(did)))]
         for keep in fitting:
             if keep.lifted_at is None and (keep.until is None or keep.until > now):
                 until = "" if keep.until is None else f" until {moment(keep.until)}"
-                yield f"{keep.who} keeps {keep.which}{until}: {keep.why}"
+                yield Refusal("never", f"{keep.who} keeps {keep.which}{until}: {keep.why}")
+        if self._raw is not None and self._raw(did.scope):
+            yield Refusal("raw", f"{did.scope} is a scope of raw data ([transient] raw_scopes)")
 
     def rules(self, rules: Sequence[RuleOn] | Unknown) -> list[Refusal]:
         """The replication rules that keep a dataset: locked ones, and those of accounts that are none of ours."""
@@ -136,6 +150,13 @@ def exactly(did: Did) -> str:
     return escape(str(did))
 
 
+def alone(which: str) -> str | None:
+    """The one `scope:name` that fits the glob, as `exactly` has written it; None: others may fit as well."""
+    if _WILD.search(_ESCAPED.sub("", which)) is not None:
+        return None
+    return _ESCAPED.sub(r"\1", which)
+
+
 def demand_glob(which: str) -> None:
     """Raises NotUnderstood unless it is `scope:name`, each a glob."""
     scope, colon, name = which.partition(":")
@@ -146,6 +167,9 @@ def demand_glob(which: str) -> None:
 
 
 _WILD: Final = re.compile(r"[*?[]")
+
+#: One of these in brackets: it stands for itself.
+_ESCAPED: Final = re.compile(r"\[([*?[])\]")
 
 
 @lru_cache(maxsize=1 << 16)

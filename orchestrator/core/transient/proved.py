@@ -74,7 +74,7 @@ def _of_protection(policy: CompiledPolicy, proof: Proof) -> Iterator[str]:
     yield "none of its files is in another dataset or container"
     if not isinstance(proof.rules, Unknown):
         rules = "".join(f", {each.id} of {each.account} at {each.rse_expression}" for each in proof.rules)
-        yield f"no replication rule of others holds it: {len(proof.rules)} on it or above{rules}"
+        yield f"no replication rule of others is on it, or on anything that it is in: {len(proof.rules)} there{rules}"
     keeps = policy.policy.keep.copies
     if keeps is not None:
         yield f"each of {proof.files:,} files has a copy at {keeps}, which stays with the dataset"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from schemas.transient import CopiesAt, Refusal, Release
+from schemas.transient import CopiesAt, Refusal, Release, Transient, TransientState
 
 #: What must be as it was when a person saw it, and how it is called.
 _COMPARED: Final = {
@@ -37,6 +37,18 @@ def changes(planned: Release, found: Release) -> list[str]:
     if before != after:
         said.append(f"what leaves: {_shown(planned.frees)} was planned, now it is {_shown(found.frees)}")
     return said
+
+
+def is_over(life: Transient) -> str | None:
+    """Why a life of a dataset that the catalog has is not released once more, in words; None: it may be.
+
+    A dataset whose copies were to leave without it is there still when they have left.
+    """
+    if life.state in (TransientState.RELEASED, TransientState.LEAVING):
+        return f"it is {life.state} already"
+    if life.state is TransientState.GONE and not life.vanished:
+        return "what was to leave of it has left already; copies that came back are for a person to delete"
+    return None
 
 
 def apart(releases: Iterable[Release]) -> tuple[list[Release], list[tuple[Release, Refusal]]]:

@@ -1,7 +1,9 @@
 """What to do next with a dataset that leaves, from how it stands now. Nothing of it has to be remembered between looks.
 
 Only our own replication rules on the dataset itself are ended, only copies that were listed when it began to leave are
-marked. Once something speaks against it nothing more is done, but that the catalog is kept from erasing it.
+marked. While something speaks against it, nothing more is done, and what is left is held: the catalog is kept from
+erasing it, rules of ours that were ended get their life back, and rules are over the copies that may be marked already.
+When nothing speaks against it any more it goes on from there.
 """
 
 from __future__ import annotations
@@ -11,6 +13,21 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
+from orchestrator.core.transient.calls import (
+    AddEndingRule,
+    Call,
+    DetachFrom,
+    EndRule,
+    GiveLife,
+    Hold,
+    KeepAlive,
+    Keeping,
+    LetStay,
+    LookAgain,
+    SetLifetime,
+    Settle,
+    SetTombstones,
+)
 from orchestrator.core.transient.facts import RuleOn
 from schemas.did import Did
 
@@ -47,6 +64,8 @@ class CopiesLeft:
     may_mark: bool = True
     #: Every file of the dataset has its copy there still.
     all_files: bool = True
+    #: Rules of ours hold them, made since it last went on.
+    secured: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,87 +97,20 @@ class Standing:
     unknown: Sequence[str] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class EndRule:
-    """End a replication rule of ours at once."""
-
-    id: str
-
-
-@dataclass(frozen=True, slots=True)
-class SetTombstones:
-    """Mark the copies that leave this RSE."""
-
-    rse: str
-
-
-@dataclass(frozen=True, slots=True)
-class AddEndingRule:
-    """Make a rule that ends soon, over copies that we may not mark: when it ends, the catalog marks them.
-
-    A rule makes the copies that there are not: so it is on the dataset only if all its files have a copy there, else on
-    each file that leaves this RSE.
-    """
-
-    rse: str
-    lifetime: timedelta
-    on_files: bool
-
-
-@dataclass(frozen=True, slots=True)
-class DetachFrom:
-    """Take it out of a dataset or container."""
-
-    container: Did
-
-
-@dataclass(frozen=True, slots=True)
-class SetLifetime:
-    """Have the catalog erase it as soon as it gets to it."""
-
-
-@dataclass(frozen=True, slots=True)
-class KeepAlive:
-    """Take off the lifetime that we have set: the catalog is not to erase it."""
-
-
-@dataclass(frozen=True, slots=True)
-class LetStay:
-    """Settle copies at this RSE that a rule of others holds: they stay, and count as such."""
-
-    rse: str
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
-class LookAgain:
-    """Nothing more can be done now."""
-
-    after: timedelta
-    #: What is waited for, in words.
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
-class Settle:
-    """It has left: every copy that was to leave is gone, or settled as staying."""
-
-
-Call = EndRule | SetTombstones | AddEndingRule | DetachFrom | SetLifetime | KeepAlive | LetStay | LookAgain | Settle
-
-
 def next_calls(standing: Standing, now: datetime) -> Sequence[Call]:
     """The calls to make now, in this order; the last says whether it is over. Any of them may be made twice.
 
     If one fails, those after it must not be made: look again later.
     """
-    hold = [KeepAlive()] if _is_to_be_erased(standing, now) else []
     if standing.unknown:
-        return [*hold, _look_again(standing, f"not known: {'; '.join(standing.unknown)}")]
+        keeping = _kept_as_it_was(standing, now)
+        return [*keeping, _look_again(standing, f"not known: {'; '.join(standing.unknown)}")]
     if _has_left(standing):
         return [Settle()]
     if standing.objections:
-        return [*hold, _look_again(standing, f"nothing more is done: {'; '.join(standing.objections)}")]
+        holds = [Hold(copies.rse) for copies in _leaving(standing) if not copies.secured]
+        why = f"nothing more is done: {'; '.join(standing.objections)}"
+        return [*_kept_as_it_was(standing, now), *holds, _look_again(standing, why)]
     calls: list[Call] = [*_about_copies(standing, now)]
     if standing.erases and standing.there:
         calls += [DetachFrom(container) for container in standing.containers]
@@ -172,17 +124,31 @@ def _has_left(standing: Standing) -> bool:
     return dataset and not any(copies.left or copies.on_disk for copies in standing.copies)
 
 
-def _is_to_be_erased(standing: Standing, now: datetime) -> bool:
-    """By our doing: we tell the catalog to erase it at once. A lifetime that others have set for later is theirs."""
-    if not (standing.erases and standing.there) or standing.expires_at is None:
-        return False
-    return standing.leaving_at - CLOCKS <= standing.expires_at <= now + CLOCKS
+def _kept_as_it_was(standing: Standing, now: datetime) -> Iterator[Keeping]:
+    """What we have told the catalog to end does not end."""
+    if standing.erases and standing.there and _is_ours(standing.expires_at, standing, now):
+        yield KeepAlive()
+    yield from (GiveLife(rule.id) for rule in _our_rules(standing) if _is_ours(rule.ends_at, standing, now))
+
+
+def _is_ours(end: datetime | None, standing: Standing, now: datetime) -> bool:
+    """By our doing: we have things end at once. An end that others have set for later is theirs."""
+    return end is not None and standing.leaving_at - CLOCKS <= end <= now + CLOCKS
+
+
+def _leaving(standing: Standing) -> list[CopiesLeft]:
+    """Whatever the rest says: at an RSE where copies stay nothing leaves."""
+    return [copies for copies in standing.copies if copies.left and copies.rse not in standing.staying_at]
+
+
+def _our_rules(standing: Standing) -> list[RuleOn]:
+    """Those that may be ended."""
+    leaving = {copies.rse for copies in _leaving(standing)}
+    return [rule for rule in standing.rules if _may_be_ended(rule, standing, leaving)]
 
 
 def _about_copies(standing: Standing, now: datetime) -> Iterator[Call]:
-    # whatever the rest says: at an RSE where copies stay nothing leaves
-    leaving = [copies for copies in standing.copies if copies.left and copies.rse not in standing.staying_at]
-    ours = [rule for rule in standing.rules if _may_be_ended(rule, standing, {copies.rse for copies in leaving})]
+    leaving, ours = _leaving(standing), _our_rules(standing)
     yield from (EndRule(rule.id) for rule in ours if rule.ends_at is None or rule.ends_at > now + ENDING)
     for copies in leaving:
         covered = any(rule.rses is None or copies.rse in rule.rses for rule in ours)
@@ -191,7 +157,8 @@ def _about_copies(standing: Standing, now: datetime) -> Iterator[Call]:
         elif copies.left - copies.held - copies.marked > 0 and not covered:
             yield AddEndingRule(copies.rse, ENDING, on_files=not (standing.there and copies.all_files))
         elif copies.held and not covered and _had_its_time(standing, now):
-            yield LetStay(copies.rse, "a replication rule on them, or one of others, holds them")
+            why = "a replication rule on them, or one of others, holds them"
+            yield LetStay(copies.rse, why, every=copies.held == copies.left)
 
 
 def _may_be_ended(rule: RuleOn, standing: Standing, leaving: set[str]) -> bool:

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Final
 
 from orchestrator.core.transient.facts import Entry, Facts, Maker, Proof, Some, SuccessorFacts, Unknown
+from orchestrator.core.transient.lasting import going
 from orchestrator.core.transient.policies import CompiledPolicy
 from orchestrator.core.transient.words import ended, files_have, moment, said, unknown
 from schemas.checks import Finding
@@ -110,6 +111,7 @@ def of_contents(policy: CompiledPolicy, proof: Proof) -> Iterator[Refusal]:
         yield unknown(f"whether its successor {name} is complete", proof.findings)
     elif proof.findings[0]:
         yield Refusal("successor", f"{name} is not complete: {_findings(*proof.findings)}")
+    yield from _of_lasting(proof, name)
     if isinstance(proof.same, Unknown):
         yield unknown(f"whether its successor {name} lies on the same files", proof.same)
     elif proof.same.count:
@@ -119,6 +121,17 @@ def of_contents(policy: CompiledPolicy, proof: Proof) -> Iterator[Refusal]:
             yield unknown("which files have gone into the successor's", proof.unmapped)
         elif proof.unmapped.count:
             yield Refusal("maps", f"{files_have(proof.unmapped.count)} not gone into {name}: {proof.unmapped}")
+
+
+def _of_lasting(proof: Proof, name: str) -> Iterator[Refusal]:
+    if isinstance(proof.successor_at, Unknown):
+        yield unknown(f"where the copies of its successor {name} are", proof.successor_at)
+    elif isinstance(proof.successor_rules, Unknown):
+        yield unknown(f"what replication rules are on its successor {name}", proof.successor_rules)
+    else:
+        yield from (
+            Refusal("successor", f"of {name} {each}") for each in going(proof.successor_rules, proof.successor_at)
+        )
 
 
 def _of_counts(policy: CompiledPolicy, proof: Proof, files: int) -> Iterator[Refusal]:

@@ -63,6 +63,8 @@ class Holding:
             if self._calls.ask(f"a rule on {did} at {place.name}", add):
                 return
             ours = self._ours(did, place.name)  # somebody was quicker, or a try of ours that was not answered
+        if ours is not None and not ours.locked and lifetime is None and ours.expires_at is None:
+            return  # to change a rule takes an admin, to have one does not
         if ours is None or not self._end(ours, options):
             raise CatalogUnavailable(f"a rule on {did} at {place.name} ended while it was to be changed: try again")
 
@@ -111,9 +113,12 @@ def _rule(client: Client, rule_id: str) -> dict[str, Any] | None:
 
 
 def _add_rule(client: Client, did: Did, rse: str, account: str, options: dict[str, Any]) -> bool:
-    """Whether there was none like it."""
+    """Whether there was none like it.
+
+    Also where nothing may be written just now: copies that are there can be held there.
+    """
     try:
-        client.add_replication_rule([wire(did)], 1, rse, account=account, **options)
+        client.add_replication_rule([wire(did)], 1, rse, account=account, ignore_availability=True, **options)
     except DuplicateRule:
         return False
     return True

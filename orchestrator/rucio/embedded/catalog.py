@@ -49,6 +49,7 @@ class LocalCatalog:
         self._database = Database(path)
         self._outbox = Outbox(self._database, announce, clock)
         self._leaving = Leaving(self._database, self._outbox, account, clock)
+        self.identity = self._database.identity
         self.account = account
         self._clock = clock
         self.flush()
@@ -92,7 +93,7 @@ class LocalCatalog:
     def register(self, files: Iterable[FileEntry], rse: str | None = None) -> int:
         entries = _checked(files, rse)
         with self._database.changing() as db:
-            registered = _register(db, entries, rse)
+            registered = _register(db, entries, rse, self._outbox.next_moment(db))
             holding.hold(db, [row["id"] for row, is_new in registered if is_new])
             return sum(is_new for _, is_new in registered)
 
@@ -102,7 +103,7 @@ class LocalCatalog:
             dataset = dataset_rows.dataset_row(db, did)
             if not dataset["is_open"]:
                 raise DatasetClosed(f"{did} is closed: reopen it before files are attached")
-            rows = [row for row, _ in _register(db, entries, rse)]
+            rows = [row for row, _ in _register(db, entries, rse, self._outbox.next_moment(db))]
             new = file_rows.attach(db, dataset["id"], rows)
             holding.hold(db, [row["id"] for row in rows])
             return new
@@ -270,12 +271,11 @@ class LocalCatalog:
     def replicas(
         self, dids: Iterable[Did], rse: str | None = None, *, readable: bool = True
     ) -> Mapping[Did, Sequence[Replica]]:
-        # whatever is registered can be read, as far as this catalog knows
         with self._database.reading() as db:
             there = rules.fitting("*" if rse is None else rse, file_rows.rses(db))
             found: dict[Did, Sequence[Replica]] = {}
             for did in filter(rules.may_exist, dids):
-                found.update(file_rows.replicas(db, did))
+                found.update(file_rows.replicas(db, did, readable))
         return {did: [copy for copy in copies if copy.rse in there] for did, copies in found.items()}
 
     def metadata(self, dids: Iterable[Did]) -> Mapping[Did, Mapping[str, Any]]:
@@ -295,12 +295,12 @@ def _checked(files: Iterable[FileEntry], rse: str | None) -> Sequence[tuple[File
 
 
 def _register(
-    db: sqlite3.Connection, entries: Iterable[tuple[FileEntry, bytes | None]], rse: str | None
+    db: sqlite3.Connection, entries: Iterable[tuple[FileEntry, bytes | None]], rse: str | None, moment: str
 ) -> Sequence[tuple[sqlite3.Row, bool]]:
     """Each file as it is registered, and whether the copy is new."""
     registered = []
     for entry, place in entries:
-        file = file_rows.register(db, entry)
+        file = file_rows.register(db, entry, moment)
         registered.append((file, file_rows.copy(db, file["id"], rse or LOCAL, entry.pfn, place)))
     return registered
 

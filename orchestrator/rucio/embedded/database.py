@@ -11,7 +11,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Final, Literal
 
-from orchestrator.rucio.embedded.tables import TablesTooNew, furnish
+from orchestrator.rucio.embedded.tables import TablesTooNew, furnish, identity_of
 from orchestrator.rucio.port import CatalogUnavailable
 
 #: Seconds that one writer waits for another.
@@ -33,6 +33,8 @@ class Database:
             with flock(path.parent, os.O_RDONLY, fcntl.LOCK_EX), self._connection("rwc") as db:
                 db.execute("PRAGMA journal_mode = WAL")
                 furnish(db)
+                #: What tells this catalog from any other.
+                self.identity = identity_of(db)
         except OSError as error:
             raise CatalogUnavailable(f"the catalog {path} cannot be made: {error}") from error
         except TablesTooNew as error:
@@ -55,6 +57,10 @@ class Database:
         """All of it or, if anything is raised, nothing: a connection that closes without COMMIT rolls back."""
         with self._connection("rw") as db:
             db.execute(f"BEGIN {kind}")
+            if identity_of(db) != self.identity:
+                raise CatalogUnavailable(
+                    f"the catalog {self.path} is another one than was opened: put that one back, or start muleteer anew"
+                )
             yield db
             db.execute("COMMIT")
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from orchestrator.rucio.embedded.dataset_rows import below, row_of
 from orchestrator.rucio.embedded.disk import place_of
-from orchestrator.rucio.embedded.outbox import written
+from orchestrator.rucio.embedded.outbox import read, written
 from orchestrator.rucio.embedded.rules import check_same
 from orchestrator.rucio.port import FileEntry, InvalidDid, Replica
 from schemas.did import Did
@@ -22,13 +22,13 @@ _MARKED: Final = (
 )
 
 
-def register(db: sqlite3.Connection, entry: FileEntry) -> sqlite3.Row:
-    """The file as it is registered, from now on or since the first time. Raises InvalidDid, FileDiffers."""
+def register(db: sqlite3.Connection, entry: FileEntry, moment: str) -> sqlite3.Row:
+    """The file as it is registered, from that moment on or since the first time. Raises InvalidDid, FileDiffers."""
     demand_no_dataset(db, entry.did)
     db.execute(
-        "INSERT OR IGNORE INTO file (scope, name, pfn, bytes, adler32, events, md5, guid)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        (*entry.did, entry.pfn, entry.bytes, entry.adler32, entry.events, entry.md5, entry.guid),
+        "INSERT OR IGNORE INTO file (scope, name, pfn, bytes, adler32, events, md5, guid, created_at)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (*entry.did, entry.pfn, entry.bytes, entry.adler32, entry.events, entry.md5, entry.guid, moment),
     )
     row = row_of(db, "file", entry.did)
     assert row is not None
@@ -167,21 +167,25 @@ def registered(db: sqlite3.Connection, did: Did) -> FileEntry | None:
     return None if row is None else replace(_entry(row), pfn="")
 
 
-def replicas(db: sqlite3.Connection, did: Did) -> Mapping[Did, Sequence[Replica]]:
-    """All copies of the file, or of all files in the dataset or container, by RSE. Empty if there is no such DID."""
+def replicas(db: sqlite3.Connection, did: Did, readable: bool) -> Mapping[Did, Sequence[Replica]]:
+    """All copies of the file, or of all files in the dataset or container, by RSE. Empty if there is no such DID.
+
+    One that can be read is one that is not marked for deletion.
+    """
     dataset = row_of(db, "dataset", did)
     if dataset is None:
         row = row_of(db, "file", did)
-        return {} if row is None else {did: _replicas(db, row)}
+        return {} if row is None else {did: _replicas(db, row, readable)}
     datasets = [each["id"] for each in below(db, dataset["id"])]
     query = "SELECT file.* FROM file JOIN attachment ON id = file_id WHERE dataset_id = ?"
     rows = (row for id_ in datasets for row in db.execute(query, (id_,)))
-    return {Did(row["scope"], row["name"]): _replicas(db, row) for row in rows}
+    return {Did(row["scope"], row["name"]): _replicas(db, row, readable) for row in rows}
 
 
-def _replicas(db: sqlite3.Connection, file: sqlite3.Row) -> Sequence[Replica]:
+def _replicas(db: sqlite3.Connection, file: sqlite3.Row, readable: bool) -> Sequence[Replica]:
     did = Did(file["scope"], file["name"])
-    rows = db.execute("SELECT rse, pfn FROM replica WHERE file_id = ? ORDER BY rse", (file["id"],))
+    query = "SELECT rse, pfn FROM replica WHERE file_id = ? AND (tombstone IS NULL OR NOT ?) ORDER BY rse"
+    rows = db.execute(query, (file["id"], readable))
     return [Replica(did, row["rse"], row["pfn"], file["bytes"]) for row in rows]
 
 
@@ -190,7 +194,9 @@ def rses(db: sqlite3.Connection) -> Sequence[str]:
 
 
 def metadata(row: sqlite3.Row) -> dict[str, Any]:
-    return {"did_type": "FILE", **{key: row[key] for key in ("bytes", "events", "adler32", "md5", "guid")}}
+    made_at = None if row["created_at"] is None else read(row["created_at"])
+    own = {key: row[key] for key in ("bytes", "events", "adler32", "md5", "guid")}
+    return {"did_type": "FILE", "created_at": made_at, **own}
 
 
 def _entry(row: sqlite3.Row) -> FileEntry:

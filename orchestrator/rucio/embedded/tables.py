@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from typing import Final
+from uuid import uuid4
 
 from orchestrator.rucio.embedded.disk import place_of
 
@@ -32,7 +33,7 @@ _TABLES: Final = (
         UNIQUE (scope, name)
     )
     """,
-    # `pfn` is where the first copy was registered.
+    # `pfn` is where the first copy was registered. `created_at`: NULL of one that was made before that was kept.
     """
     CREATE TABLE IF NOT EXISTS file (
         id INTEGER PRIMARY KEY,
@@ -44,6 +45,7 @@ _TABLES: Final = (
         events INTEGER,
         md5 TEXT,
         guid TEXT,
+        created_at TEXT,
         UNIQUE (scope, name)
     )
     """,
@@ -130,6 +132,8 @@ _TABLES: Final = (
         body TEXT NOT NULL
     )
     """,
+    # One row: what tells this catalog from any other, for as long as it is there.
+    "CREATE TABLE IF NOT EXISTS identity (one INTEGER PRIMARY KEY CHECK (one = 1), id TEXT NOT NULL)",
     # One row: the moment of the latest change.
     "CREATE TABLE IF NOT EXISTS latest (one INTEGER PRIMARY KEY CHECK (one = 1), moment TEXT NOT NULL)",
     "CREATE INDEX IF NOT EXISTS dataset_closed ON dataset (closed_at, id) WHERE closed_at IS NOT NULL",
@@ -143,7 +147,7 @@ _TABLES: Final = (
 )
 
 #: Kept in the file. It is 0 in a new one, and in those that the first catalogs made.
-_VERSION: Final = 3
+_VERSION: Final = 4
 
 #: What older catalogs may lack, by table.
 _LACKING: Final = {
@@ -153,7 +157,7 @@ _LACKING: Final = {
         "closed_with": "TEXT",
         "is_incomplete": "INTEGER NOT NULL DEFAULT 0",
     },
-    "file": {"md5": "TEXT", "guid": "TEXT"},
+    "file": {"md5": "TEXT", "guid": "TEXT", "created_at": "TEXT"},
     "replica": {"tombstone": "TEXT", "place": "BLOB", "seen_in": "TEXT"},
 }
 
@@ -187,10 +191,17 @@ def furnish(db: sqlite3.Connection) -> None:
     if version == 0:
         db.execute("INSERT INTO rse VALUES (?)", (LOCAL,))
         db.execute("INSERT INTO replica (file_id, rse, pfn) SELECT id, ?, pfn FROM file", (LOCAL,))
+    db.execute("INSERT OR IGNORE INTO identity (one, id) VALUES (1, ?)", (uuid4().hex,))
     db.create_function("place_of", 1, place_of)
     db.execute("UPDATE replica SET place = place_of(pfn) WHERE place IS NULL")
     db.execute(f"PRAGMA user_version = {_VERSION}")
     db.execute("COMMIT")
+
+
+def identity_of(db: sqlite3.Connection) -> str:
+    """What tells this catalog from any other, once it is furnished."""
+    row = db.execute("SELECT id FROM identity").fetchone()
+    return str(row["id"])
 
 
 def _add_columns(db: sqlite3.Connection) -> None:

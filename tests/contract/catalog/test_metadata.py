@@ -47,6 +47,7 @@ def test_metadata_of_many_is_asked_for_at_once(desk: Desk, catalog: Catalog, run
     assert (found[box]["did_type"], found[box]["is_open"]) == ("CONTAINER", True)
     told = {key: found[file.did][key] for key in ("did_type", "bytes", "events", "adler32", "md5")}
     assert told == {"did_type": "FILE", "bytes": 10, "events": 3, "adler32": "0a1b2c3d", "md5": MD5}
+    assert found[run]["created_at"] <= found[file.did]["created_at"] <= found[run]["closed_at"]
     assert catalog.metadata([]) == {}
 
 

@@ -55,6 +55,7 @@ class _Collection:
 @dataclass
 class _File:
     entry: FileEntry
+    created_at: datetime
     #: PFNs by RSE.
     copies: dict[str, str] = field(default_factory=dict)
     #: RSEs whose copy is to be deleted.
@@ -85,6 +86,7 @@ class FakeCatalog:
                 it is said. One of the name LOCAL that takes any PFN, and keeps the first of a file, unless said.
         """
         self.address = "memory:"
+        self.identity = uuid4().hex
         self._scopes = None if scopes is None else set(scopes)
         self._rses = dict(rses or {"LOCAL": ""})
         self.events: list[dict[str, Any]] = []
@@ -189,7 +191,7 @@ class FakeCatalog:
 
     def _copy(self, entry: FileEntry, rse: str) -> bool:
         """Whether the copy is new."""
-        file = self._dids.setdefault(entry.did, _File(replace(entry, pfn="")))
+        file = self._dids.setdefault(entry.did, _File(replace(entry, pfn=""), self._next_moment()))
         assert isinstance(file, _File)
         is_new = rse not in file.copies
         file.copies.setdefault(rse, entry.pfn)
@@ -617,7 +619,8 @@ def _by_name(did: Did) -> tuple[str, str]:
 
 def _metadata(there: _Collection | _File) -> dict[str, Any]:
     if isinstance(there, _File):
-        return {"did_type": "FILE", **{key: getattr(there.entry, key) for key in _FILE_KEYS}}
+        own = {key: getattr(there.entry, key) for key in _FILE_KEYS}
+        return {"did_type": "FILE", "created_at": there.created_at, **own}
     own = {key: getattr(there, key) for key in ("account", "is_open", "created_at", "closed_at")}
     return {**there.metadata, "did_type": there.kind, **own, "expired_at": there.expires_at, **there.counts}
 

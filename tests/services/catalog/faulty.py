@@ -47,6 +47,7 @@ class Faulty:
         hook: Callable[[str, int], None] | None = None,
     ) -> None:
         self.address = catalog.address
+        self.identity = catalog.identity
         self.account = catalog.account
         #: May be changed at any time; so may `hook`.
         self.faults = dict(faults or {})

@@ -15,6 +15,7 @@ from actors.extend import Extend
 from actors.keep import Keep
 from actors.release import Release
 from orchestrator.core.actor import Actor, Done, GiveUp, Order, Retry, Tools, Wait
+from orchestrator.core.transient.protection import Guard
 from orchestrator.store.store import Store
 from orchestrator.transient.acting import InTransit
 from orchestrator.transient.asking import Asker
@@ -24,6 +25,7 @@ from orchestrator.transient.regime import Regimes
 from orchestrator.transient.releaser import Releaser
 from orchestrator.transient.sighting import Sighting
 from orchestrator.transient.witness import Witness
+from schemas.did import Did
 from tests.contract.transients import World, dst, hits, worlds
 from tests.services.catalog import Faulty, When
 from tests.unit.making import message, order, tools
@@ -140,6 +142,25 @@ def test_what_is_kept_is_not_released(world: World) -> None:
     assert str(did) == "group.sphenix:HITS-00000001"
 
 
+def test_the_dataset_of_the_message_is_kept_whatever_it_is_called(world: World) -> None:
+    """Signs of globs in its name stand for themselves."""
+    odd = replace(asked(), message=message().model_copy(update={"scope": "a", "name": "b[1]*"}))
+
+    assert isinstance(Keep().act(odd, working(world)), Done)
+
+    guard = Guard(keeps=world.store.transient_keeps.in_force(world.now))
+    kept = [name for name in ("b[1]*", "b1", "b[1]c") if any(guard.kept(Did("a", name), world.now))]
+    assert kept == ["b[1]*"]
+
+
+def test_a_keep_of_nothing_is_given_up(world: World) -> None:
+    """As it comes out of a template."""
+    told = Keep().act(asked(which="group.sphenix:[B*"), working(world))
+
+    assert isinstance(told, GiveUp)
+    assert "without a `]`" in told.reason
+
+
 def test_what_is_extended_is_not_released_before_that(world: World) -> None:
     """It must have been seen by a survey: before that there is nothing to extend."""
     did = world.ripe()
@@ -165,6 +186,10 @@ def test_what_is_extended_is_not_released_before_that(world: World) -> None:
         (Release(), {"dataset": "nonsense"}, "release.dataset: "),
         (Keep(), {"which": "group.sphenix:*-{run}", "for": "7d"}, None),
         (Keep(), {"which": "nonsense"}, "keep.which: "),
+        (Keep(), {"which": "group.sphenix:[B*"}, "keep.which: "),
+        (Keep(), {"which": "group.sphenix:B "}, "keep.which: "),
+        (Keep(), {"for": "0s"}, "keep.for: "),
+        (Keep(), {}, None),
         (Extend(), {"for": "7d"}, None),
         (Extend(), {"for": "0s"}, "extend.for: "),
         (Extend(), {"for": "7d", "dataset": "nonsense"}, "extend.dataset: "),

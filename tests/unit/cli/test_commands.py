@@ -576,3 +576,38 @@ def test_the_doctor_makes_nothing_where_nothing_is(muleteer: Muleteer, home: Pat
     assert examined.code == 1
     assert "is no home of muleteer yet" in examined.out
     assert list(home.iterdir()) == []
+
+
+#: Larger than any number that a database keeps.
+_TOO_LARGE = "99999999999999999999"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["messages", "show", _TOO_LARGE],
+        ["messages", "list", "--before", _TOO_LARGE],
+        ["messages", "drop", _TOO_LARGE, "--reason", "test"],
+        ["dispatches", "show", _TOO_LARGE],
+        ["launches", "show", _TOO_LARGE],
+        ["launches", "kill", _TOO_LARGE, "--reason", "test"],
+        ["runs", "list", "--run", _TOO_LARGE],
+        ["rules", "show", "good", "--version", _TOO_LARGE],
+        ["transient", "show", _TOO_LARGE],
+        ["transient", "list", "--run", _TOO_LARGE],
+        ["transient", "lift", _TOO_LARGE, "--reason", "test"],
+    ],
+)
+def test_a_number_that_is_too_large_is_said_to_be(muleteer: Muleteer, store: Store, words: list[str]) -> None:
+    """There is nothing of that number, and the largest that there can be is named."""
+    said = muleteer(*words)
+
+    assert (said.code, said.out) == (4, "")
+    assert "9,223,372,036,854,775,807 is the largest" in said.err
+
+
+def test_thousands_of_digits_are_no_number(muleteer: Muleteer, store: Store) -> None:
+    said = muleteer("transient", "show", "9" * 5000)
+
+    assert said.code == 2
+    assert "is not a DID" in said.err

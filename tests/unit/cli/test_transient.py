@@ -254,7 +254,7 @@ def test_a_keep_says_how_many_datasets_fit_now(muleteer: Muleteer, ripe: str) ->
     assert "WARNING: no dataset fits group.sphenix:CLUSTRES-* now" in none.err
     assert counted == [1, 0]
     kept = muleteer("transient", "keeps", "--json").json["keeps"]
-    assert (len(kept), kept[1]["until"][:10]) == (4, "2999-01-31")
+    assert (len(kept), kept[2]["until"][:10]) == (4, "2999-01-31")
 
 
 def test_a_keep_counts_though_the_catalog_is_away(muleteer: Muleteer, home: Path) -> None:
@@ -407,7 +407,7 @@ def test_what_is_leaving_is_called_back(muleteer: Muleteer, home: Path, ripe: st
     muleteer("transient", "lift", "1", *WHY)
 
     assert (early.code, "only what is leaving" in early.err) == (4, True)
-    assert "it goes no further" in kept.out
+    assert "a running muleteer holds what is left of it" in kept.out
     assert (back.code, f"{ripe} is held" in back.out) == (0, True)
     assert muleteer("transient", "plan", "--json").json["refused"]["never"] == 1
     muleteer("transient", "step")
@@ -462,3 +462,23 @@ def test_the_newest_life_of_a_name_is_shown(muleteer: Muleteer, home: Path, ripe
     assert muleteer("transient", "show", str(other), "--json").json["state"] == "gone"
     assert muleteer("transient", "show", "99").code == 4
     assert muleteer("transient", "show", seeds(1)).code == 4
+
+
+def test_no_more_keeps_are_listed_than_are_asked_for(muleteer: Muleteer) -> None:
+    """The newest, and that there may be more."""
+    for name in ("a", "b", "c"):
+        muleteer("transient", "keep", f"x:{name}", *WHY)
+
+    few, all_ = muleteer("transient", "keeps", "--limit", "2"), muleteer("transient", "keeps")
+
+    assert [name in few.out for name in ("x:a", "x:b", "x:c", "perhaps there are more")] == [False, True, True, True]
+    assert [name in all_.out for name in ("x:a", "x:b", "x:c", "perhaps there are more")] == [True, True, True, False]
+
+
+def test_a_cap_of_an_rse_that_there_is_not_is_said_by_the_survey(muleteer: Muleteer, home: Path, ripe: str) -> None:
+    (home / "muleteer.toml").write_text("[transient.rse_bytes_per_day]\nlustre = 1\n")
+
+    said, told = muleteer("transient", "survey"), muleteer("transient", "survey", "--json").json
+
+    assert "rse_bytes_per_day, lustre, caps nothing" in " ".join(said.err.split())
+    assert len(told["remarks"]) == 1

@@ -168,3 +168,18 @@ def test_every_field_has_its_line_in_the_reference(title: str, model: type[BaseM
     table = page.partition(title)[2].partition("\n## ")[0]
 
     assert re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE) == list(model.model_fields)
+
+
+def test_a_policy_that_somebody_disabled_is_not_switched_on_without_a_word(muleteer: Muleteer, home: Path) -> None:
+    """The usual file does so, and says who had disabled it, when and why; also before it is done."""
+    apply(muleteer, home)
+    disabled = muleteer("transient", "policies", "disable", "clusters", "--reason", "it takes too much")
+    again = ("transient", "policies", "apply", home / "policies.yaml", *WHY)
+
+    dry, done, idle = muleteer(*again, "--dry-run"), muleteer(*again), muleteer(*again, "--json")
+
+    assert "switches it on" not in disabled.err
+    for said in (dry, done):
+        assert "warning: clusters was disabled by cli:" in said.err
+        assert "it takes too much; this switches it on again" in " ".join(said.err.split())
+    assert not any("switches it on" in each for each in idle.json["remarks"])

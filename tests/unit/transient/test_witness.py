@@ -106,6 +106,47 @@ def test_a_disk_that_is_not_mounted_shows_nothing(tmp_path: Path) -> None:
         assert Witness({PREFIX: root}).sees(f"{PREFIX}/run/a.root") is Sight.UNSEEN
 
 
+def test_an_empty_disk_says_what_to_do(disk: Path) -> None:
+    """When the last file has gone it looks like one that is not mounted: a file that stays there tells them apart."""
+    witness = Witness({PREFIX: disk})
+    (disk / "run" / "a.root").unlink()
+    (disk / "run").rmdir()
+
+    assert witness.sees(f"{PREFIX}/run/a.root") is Sight.UNSEEN
+    assert witness.why_unseen(f"{PREFIX}/run/a.root") == (
+        f"{disk} is empty or not there: if its disk is mounted, put any file there"
+    )
+    (disk / "mounted").touch()
+    assert witness.sees(f"{PREFIX}/run/a.root") is Sight.GONE
+
+
+@pytest.mark.parametrize("pfn", ["{disk}/other/a.root", "file://localhost{disk}/other/a.root", "{disk}/run/a.root/x"])
+def test_a_path_whose_directory_is_not_there_tells_nothing(disk: Path, pfn: str) -> None:
+    """Whoever deletes files leaves directories: without it, it is the disk that is not there. If told, it is known."""
+    told, path = pfn.format(disk=disk), pfn.format(disk=disk).removeprefix("file://localhost")
+
+    assert Witness({}).sees(told) is Sight.UNSEEN
+    assert Witness({}).why_unseen(told) == (
+        f"{Path(path).parent} is not there: if its disk is mounted, make it, or tell its disk in [transient] disks"
+    )
+    assert Witness({told.removesuffix(path) + str(disk): disk}).sees(told) is Sight.GONE
+
+
+def test_a_directory_that_is_empty_tells_that_its_file_is_gone(disk: Path) -> None:
+    """A dataset's own directory is empty when it has left."""
+    (disk / "run" / "a.root").unlink()
+
+    assert Witness({}).sees(f"{disk}/run/a.root") is Sight.GONE
+
+
+def test_what_refuses_to_be_looked_at_says_so(disk: Path) -> None:
+    """In the words of the disk."""
+    pfn = f"{disk}/{'x' * 300}/a.root"
+
+    assert Witness({}).sees(pfn) is Sight.UNSEEN
+    assert "File name too long" in Witness({}).why_unseen(pfn)
+
+
 def test_paths_and_file_urls_are_seen_as_they_are(disk: Path) -> None:
     """Without being told where; blanks and signs are quoted in a URL, and not in a path."""
     odd = disk / "a#b c.root"

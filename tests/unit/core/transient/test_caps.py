@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.core.transient.caps import Caps, Spent, beyond, spent_on, within
+from orchestrator.core.transient.caps import Caps, Spent, beyond, no_room, spent_on, within
 from schemas.transient import Release
 from tests.unit.core.transient.making import release
 
@@ -105,3 +105,18 @@ def test_what_releases_come_to() -> None:
     found = spent_on([*of_sizes(1, 2), *of_sizes(4, rse="TAPE")])
 
     assert (found.datasets, found.bytes, dict(found.by_rse)) == (3, 7, {"DISK": 3, "TAPE": 4})
+
+
+@pytest.mark.parametrize(
+    ("caps", "spent", "room"),
+    [
+        (Caps(), Spent(9, 9), True),
+        (Caps(2, 10), Spent(1, 9), True),
+        (Caps(2, 10), Spent(2, 9), False),
+        (Caps(2, 10), Spent(1, 10), False),
+        (Caps(0), NOTHING, False),
+    ],
+)
+def test_whether_there_is_room_for_anything_at_all(caps: Caps, spent: Spent, room: bool) -> None:
+    """That can be told before anything is known of it."""
+    assert (no_room(caps, spent) is None) is room

@@ -180,6 +180,9 @@ def test_every_reason_is_told() -> None:
 def test_the_reasons_to_keep_one_can_be_asked_for_by_themselves() -> None:
     """While it leaves already, too."""
     assert list(Guard(keeps=[keep()]).kept(HITS, NOW)) == ["ben keeps sphenix:*-00012345: I read it"]
+    assert list(Guard(raw_scopes=["sph*"]).kept(HITS, NOW)) == [
+        "sphenix is a scope of raw data ([transient] raw_scopes)"
+    ]
     assert list(GUARD.kept(HITS, NOW)) == []
 
 

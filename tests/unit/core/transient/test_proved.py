@@ -15,7 +15,7 @@ def test_each_line_tells_one_thing_with_its_figures() -> None:
         "successor sphenix:DST_SEED-00012345 closed 2026-11-02 12:00 UTC, 4 files, each with a copy that can be read",
         "nobody keeps it, nothing reads it, no launch makes it, no other release rests on it",
         "none of its files is in another dataset or container",
-        "no replication rule of others holds it: 0 on it or above",
+        "no replication rule of others is on it, or on anything that it is in: 0 there",
     )
 
 
@@ -57,7 +57,7 @@ def test_whatever_a_policy_asks_for_has_its_line() -> None:
     assert "as many files in both: 10" in lines
     assert "each of 10 files has gone into one of the successor's: b(?P<a>.)" in lines
     assert "successor made by launch 6 (tracking, finished)" in lines
-    assert "no replication rule of others holds it: 1 on it or above, r1 of us at DISK" in lines
+    assert "no replication rule of others is on it, or on anything that it is in: 1 there, r1 of us at DISK" in lines
     assert "each of 10 files has a copy at TAPE, which stays with the dataset" in lines
 
 

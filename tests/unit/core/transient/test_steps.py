@@ -8,23 +8,27 @@ from typing import Any
 
 import pytest
 
-from orchestrator.core.transient.steps import (
-    CLOCKS,
-    ENDING,
-    LONGEST,
-    PATIENCE,
-    SHORTEST,
+from orchestrator.core.transient.calls import (
     AddEndingRule,
     Call,
-    CopiesLeft,
     DetachFrom,
     EndRule,
+    GiveLife,
+    Hold,
     KeepAlive,
     LetStay,
     LookAgain,
     SetLifetime,
     Settle,
     SetTombstones,
+)
+from orchestrator.core.transient.steps import (
+    CLOCKS,
+    ENDING,
+    LONGEST,
+    PATIENCE,
+    SHORTEST,
+    CopiesLeft,
     Standing,
     next_calls,
 )
@@ -188,7 +192,12 @@ def test_copies_that_others_hold_stay_in_the_end() -> None:
     late = NOW - PATIENCE - timedelta(seconds=1)
     held = replace(LEAVES, there=False, copies=disk(held=10), leaving_at=late)
 
-    assert isinstance(calls(held)[0], LetStay)
+    (stays,) = calls(held)
+    assert isinstance(stays, LetStay)
+    assert stays.every
+    (some,) = calls(replace(held, copies=disk(held=3, marked=10)))
+    assert isinstance(some, LetStay)
+    assert not some.every
     assert calls(replace(held, leaving_at=NOW - PATIENCE)) == []
     assert calls(replace(held, there=True, expires_at=NOW)) == []
     assert calls(replace(COPIES_ONLY, copies=disk(held=10), leaving_at=late, rules=(RULE._replace(ends_at=NOW),))) == []
@@ -199,15 +208,45 @@ def test_nothing_is_done_once_something_speaks_against_it() -> None:
     """Somebody keeps it, or a rule of others came; what has left by then has left."""
     against = replace(LEAVES, rules=(RULE,), containers=(BOX,), objections=("ben keeps it", "it is locked"))
 
-    assert calls(against) == []
+    assert calls(against) == [Hold("DISK")]
     assert why(against) == "nothing more is done: ben keeps it; it is locked"
     assert calls(replace(against, there=False, copies=(GONE,))) == [Settle()]
+
+
+def test_what_may_be_marked_is_held_once() -> None:
+    """At each RSE that it leaves, and nowhere else; also when the dataset itself is there no more."""
+    two = (*disk(), CopiesLeft("CEPH", left=2), CopiesLeft("TAPE", left=3), GONE)
+    against = replace(COPIES_ONLY, copies=two, objections=("ben keeps it",))
+
+    assert calls(against) == [Hold("DISK"), Hold("CEPH")]
+    assert calls(replace(against, copies=disk(secured=True))) == []
+    assert calls(replace(LEAVES, there=False, objections=("ben keeps it",))) == [Hold("DISK")]
+    assert SetTombstones("DISK") in calls(replace(LEAVES, copies=disk(secured=True)))
+
+
+@pytest.mark.parametrize("against", [{"objections": ("ben keeps it",)}, {"unknown": ("the catalog is away",)}])
+def test_rules_of_ours_that_we_have_ended_get_their_life_back(against: dict[str, Any]) -> None:
+    """Those that somebody has given an end, or that are not ours to end, stay as they are."""
+    held = replace(LEAVES, copies=disk(secured=True), **against)
+    ended = RULE._replace(ends_at=NOW)
+
+    assert calls(replace(held, rules=(ended,))) == [GiveLife("r1")]
+    for other in (
+        RULE,
+        RULE._replace(ends_at=NOW + DAY),
+        RULE._replace(ends_at=NOW - DAY),
+        ended._replace(locked=True),
+        ended._replace(account="others"),
+        ended._replace(on=BOX),
+        ended._replace(rses=frozenset({"ELSEWHERE"})),
+    ):
+        assert calls(replace(held, rules=(other,))) == []
 
 
 @pytest.mark.parametrize("against", [{"objections": ("ben keeps it",)}, {"unknown": ("the catalog is away",)}])
 def test_the_catalog_does_not_erase_what_something_speaks_against(against: dict[str, Any]) -> None:
     """The lifetime that we have set is taken off; set again when nothing does any more. One of others is theirs."""
-    ours = replace(LEAVES, expires_at=NOW, **against)
+    ours = replace(LEAVES, expires_at=NOW, copies=disk(secured=True), **against)
 
     assert calls(ours) == [KeepAlive()]
     assert calls(replace(ours, expires_at=NOW - 3 * DAY, leaving_at=NOW - 3 * DAY)) == [KeepAlive()]
