@@ -203,6 +203,11 @@ class CatalogSettings(_Section):
     token_file: Path | None = Field(None, description="for oidc: a file in which somebody renews the token")
     ca_cert: Path | None = Field(None, description="a bundle or directory of CA certificates; else X509_CERT_DIR")
     vo: str | None = Field(None, description="for a server of several virtual organisations")
+    identity: str | None = Field(
+        None,
+        min_length=1,
+        description="what tells a Rucio server from any other; its host and vo, unless it has got another address",
+    )
     rse: str | None = Field(None, min_length=1, description="where files are registered unless it is said")
     timeout: Duration = Field(timedelta(minutes=2), description="how long to wait for an answer")
 

@@ -68,7 +68,8 @@ class Asker:
         return (
             f"{self._catalog.address} is another catalog ({here}) than the one in which it was seen "
             f"({transient.catalog}), so nothing is done and nothing is said of it: is a disk not mounted, and does "
-            "[catalog] lead to the right one?"
+            "[catalog] lead to the right one? If it is the same Rucio server at another address, say so with "
+            f"[catalog] identity = '{transient.catalog}'"
         )
 
     def demand_here(self, transient: Transient) -> None:

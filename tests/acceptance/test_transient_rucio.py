@@ -253,7 +253,7 @@ def die(site: Site, case: str) -> int:
     site.release(f"kill-{case.lower()}")
     with wire_to(site.rucio.port) as wire:
         wire.before(*DEATHS[case], lambda: step.kill())
-        step = site.home.start("transient", "step", CATALOG__HOST=wire.url)
+        step = site.home.start("transient", "step", CATALOG__HOST=wire.url, CATALOG__IDENTITY=site.catalog.identity)
         return step.wait()
 
 

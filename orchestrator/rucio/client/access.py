@@ -39,6 +39,13 @@ class Access:
     token_file: Path | None = None
     #: Seconds to wait for a connection, and for an answer.
     timeout: tuple[float, float] = (_CONNECT, 120.0)
+    #: What tells the server from any other, if its address does not.
+    named: str | None = None
+
+    @property
+    def identity(self) -> str:
+        """What tells the server from any other."""
+        return self.named or f"{self.host} ({self.vo})"
 
     @property
     def token_name(self) -> str:
@@ -75,6 +82,7 @@ def access_of(settings: CatalogSettings, home: Path) -> Access:
         tokens=home.resolve() / TOKENS,
         token_file=token_file,
         timeout=(_CONNECT, settings.timeout.total_seconds()),
+        named=settings.identity,
     )
 
 

@@ -56,7 +56,7 @@ class RucioCatalog:
         self, access: Access, *, rse: str | None = None, clock: Clock = utc_now, calls: Calls | None = None
     ) -> None:
         self.address = f"{access.host} as {access.account}"
-        self.identity = f"{access.host.rstrip('/')} ({access.vo})"
+        self.identity = access.identity
         self.account = access.account
         self._access = access
         self._rse = rse

@@ -36,6 +36,18 @@ def test_a_password_from_its_own_file(tmp_path: Path) -> None:
     assert "hush" not in repr(access)
 
 
+def test_a_server_at_another_address_can_be_said_to_be_the_same(tmp_path: Path) -> None:
+    """Unless it is, address and VO tell it from any other."""
+    login = {"username": "u", "password": "p"}
+    old = access_of(settings(**login), tmp_path).identity
+
+    moved = access_of(settings(**login, host="https://new.example.org", identity=old), tmp_path)
+
+    assert old == "https://rucio.example.org (def)"
+    assert (moved.host, moved.identity) == ("https://new.example.org", old)
+    assert access_of(settings(**login, vo="dun"), tmp_path).identity != old
+
+
 def test_certificates_proxies_keys_and_tokens(tmp_path: Path) -> None:
     """Files are looked for in the home."""
     for name in ("cert", "key", "proxy"):
