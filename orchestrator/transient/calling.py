@@ -23,7 +23,7 @@ from orchestrator.core.transient.calls import (
 )
 from orchestrator.rucio.port import Catalog, NotPermitted, RuleLocked
 from orchestrator.store.transients import Transients
-from orchestrator.transient.demanding import Anew, Demands
+from orchestrator.transient.demanding import Anew, Demands, Halt
 from orchestrator.transient.holding import Holder
 from orchestrator.transient.keeping import Keeper
 from orchestrator.transient.memory import Memory
@@ -106,7 +106,7 @@ class Caller:
             self._end(transient, id_)
         except NotPermitted as error:
             if not transient.release.erases:
-                raise
+                raise Halt(f"end replication rule {id_} by hand, or let our account do so: {error}") from None
             log.warning("transient.may_not_end", rule=id_, reason=str(error), next="it ends with the dataset")
 
     def _end(self, transient: Transient, id_: str) -> None:
@@ -175,25 +175,34 @@ class Caller:
             held += len(rules.theirs)
             if not whole:
                 # what others hold does not leave; and one that was made before must not be prolonged at each look
-                self._end_soon(transient, _without(files, rules.theirs | rules.ending()), rse, lifetime)
+                wanted = _without(files, rules.theirs | rules.ending())
+                held += len(self._end_soon(transient, wanted, rse, lifetime))
         if whole:
             self._demands.met(transient, here=True)
-            self._end_soon(transient, [transient.did], rse, lifetime)
+            if self._end_soon(transient, [transient.did], rse, lifetime):
+                raise Halt(f"end our replication rule on it at {rse} by hand, or let our account do so")
         self._memory.ending[transient.id, rse] = self._clock()
         self._memory.held[transient.id, rse] = held
 
-    def _end_soon(self, transient: Transient, dids: Sequence[Did], rse: str, lifetime: timedelta) -> None:
+    def _end_soon(self, transient: Transient, dids: Sequence[Did], rse: str, lifetime: timedelta) -> list[Did]:
+        """Returns those with a rule of ours without an end, made to hold them, that our account may not change."""
         self._demands.met(transient)
+        held: list[Did] = []
         for did in dids:
             if self._transients.recall_noted(transient.id) is not None:
                 raise Anew("it is called back")  # whoever does that has made rules that last
-            self._catalog.add_rule(did, rse, lifetime)
+            try:
+                self._catalog.add_rule(did, rse, lifetime)
+            except NotPermitted as error:
+                log.warning("transient.may_not_end", did=str(did), rse=rse, reason=str(error), next="the copy stays")
+                held.append(did)
 
         def last() -> None:
             for did in dids:
                 self._catalog.add_rule(did, rse)
 
         self._demands.undo_if_lost(transient, last)
+        return held
 
     def _detach(self, transient: Transient, container: Did) -> None:
         self._demands.as_it_was(transient)
@@ -209,7 +218,7 @@ class Caller:
         self._demands.undo_if_lost(transient, lambda: self._catalog.set_lifetime(transient.did, None))
 
     def _let_stay(self, transient: Transient, call: LetStay) -> None:
-        """Only what is held still, and not by us."""
+        """Only what is held still, and not by a rule of ours that we may end."""
         for page in self._settler.left(transient, call.rse):
             files = [copy.did for _, copy in page]
             self._demands.free(transient, files)
@@ -224,7 +233,10 @@ class Caller:
         if call.rse not in self._memory.may_not_mark:
             refused = self._catalog.set_tombstones(files, call.rse)
             return set(refused) - self._end_on_files(transient, refused, call.rse)
-        return files if call.every else rules_on(self._catalog, files, call.rse).theirs
+        if call.every:
+            return files
+        rules = rules_on(self._catalog, files, call.rse)
+        return rules.theirs | {rule.did for rule in rules.lasting(self._clock())}
 
 
 def _without(files: Sequence[Did], others: Collection[Did]) -> list[Did]:

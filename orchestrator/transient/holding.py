@@ -26,14 +26,16 @@ class Holder:
         self._catalog = catalog
         self._settler = settler
 
-    def hold(self, transient: Transient, rse: str, *, there: bool, before: Callable[[], object]) -> None:
+    def hold(self, transient: Transient, rse: str, *, there: bool, each: bool, before: Callable[[], object]) -> None:
         """Hold every copy at the RSE that is there still. May be called twice.
 
         With a rule on the dataset only if every file has its copy there: the catalog makes those that there are not.
         Else on each file; so too if a rule of ours on the dataset ends, and our account may not change rules.
+        A rule on the dataset goes with it, one on a file does not.
 
         Args:
             there: the catalog has the dataset still, in this life of it; else only its files can be held.
+            each: on each file in any case: whoever erases datasets may have this one in hand already.
             before: is called before each page of rules, and raises if no more are to be made.
 
         Raises:
@@ -47,7 +49,7 @@ class Holder:
         beside = [did for did in listed if did not in inside]  # it was taken out, or the dataset is there no more
         before()
         whole = bool(files) and len(have) == len(files) and self._hold_whole(transient.did, rse)
-        self._hold_each(beside if whole else [*have, *beside], rse, before)
+        self._hold_each(beside if whole and not each else [*have, *beside], rse, before)
 
     def _hold_whole(self, did: Did, rse: str) -> bool:
         """False: there is a rule of ours on it that ends, and may not be changed."""

@@ -62,9 +62,9 @@ class Keeper:
             case GiveLife(id_):
                 self._catalog.set_rule_lifetime(id_, None)
                 log.warning("transient.given_life", transient=transient.id, did=str(transient.did), rule=id_)
-            case Hold(rse):
-                self._holder.hold(transient, rse, there=there, before=lambda: self._before(transient))
-                self._memory.secured[transient.id, rse] = transient.went_on
+            case Hold(rse, each):
+                self._holder.hold(transient, rse, there=there, each=each, before=lambda: self._before(transient))
+                self._memory.secured[transient.id, rse] = (transient.went_on, there)
                 self._memory.held.pop((transient.id, rse), None)  # it may be us who hold it now
                 log.warning("transient.held_back", transient=transient.id, did=str(transient.did), rse=rse)
             case _:

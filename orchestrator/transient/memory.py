@@ -19,8 +19,9 @@ class Memory:
     held: dict[tuple[TransientId, str], int] = field(default_factory=dict)
     #: When a rule was made so that it ends, by dataset and RSE.
     ending: dict[tuple[TransientId, str], datetime] = field(default_factory=dict)
-    #: After how many calls rules of ours were made over all that was left, by dataset and RSE.
-    secured: dict[tuple[TransientId, str], int] = field(default_factory=dict)
+    #: After how many calls rules of ours were made over all that was left, and whether the dataset was there: one on it
+    #: goes with it. By dataset and RSE.
+    secured: dict[tuple[TransientId, str], tuple[int, bool]] = field(default_factory=dict)
 
     #: How often each was looked at.
     looks: Counter[TransientId] = field(default_factory=Counter)

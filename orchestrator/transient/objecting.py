@@ -57,14 +57,13 @@ class Objector:
     def all(
         self, transient: Transient, entry: Entry | None, rules: Sequence[RuleOn], remains: Remains
     ) -> Iterator[str]:
-        """All that can be said against it. Raises CatalogError, ValueError.
+        """All else that can be said against it, beside what `at_once` tells. Raises CatalogError, ValueError.
 
         Args:
             entry: None if the dataset is there no more, in this life of it.
         """
         release = transient.release
         assert release is not None
-        yield from self.at_once(transient)
         yield from (refusal.text for refusal in self._guard([]).rules(rules))
         if remains.shared:
             yield f"files of it are in something else: {', '.join(remains.shared)}"

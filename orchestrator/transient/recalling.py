@@ -11,6 +11,7 @@ import structlog
 
 from orchestrator.clock import Clock
 from orchestrator.core.transient.protection import STAYS, exactly
+from orchestrator.core.transient.steps import CLOCKS
 from orchestrator.rucio.port import Catalog, CatalogError, CatalogUnavailable
 from orchestrator.store.port import NotAllowed, Overtaken
 from orchestrator.store.store import Store
@@ -161,17 +162,26 @@ class Recaller:
     def _hold(self, transient: Transient, before: Callable[[], object]) -> None:
         """What fails at one place keeps no other from being held. Raises CatalogError at the end then."""
         assert transient.release is not None
+        each = self._may_be_erased(transient.did)  # asked before its lifetime is taken off
         failed: list[CatalogError] = []
         for rse in (None, *sorted({each.rse for each in transient.release.frees})):
             try:
                 if rse is None:
                     self._catalog.set_lifetime(transient.did, None)
                 else:
-                    self._holder.hold(transient, rse, there=True, before=before)
+                    self._holder.hold(transient, rse, there=True, each=each, before=before)
             except CatalogError as error:
                 failed.append(error)
         if failed:
             raise failed[0]
+
+    def _may_be_erased(self, did: Did) -> bool:
+        """The catalog may have it in hand already, and then it does not look at its lifetime again."""
+        try:
+            entry = self._asker.entry(did)
+        except CatalogError:
+            return True
+        return entry is None or (entry.expires_at is not None and entry.expires_at <= self._clock() + CLOCKS)
 
     def _bring_back(self, transient: Transient, owner: str) -> Iterator[str]:
         """What is to be known of it, in words. Raises CatalogError, Overtaken."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 
 from orchestrator.clock import Clock
@@ -49,7 +50,9 @@ class Standings:
         entry: Entry | None = None
         remains, rules, containers = Remains(), list[RuleOn](), list[Did]()
         staying: frozenset[str] = frozenset()
-        try:
+        with _noted(unknown):
+            objections += self._objector.at_once(transient)
+        with _noted(unknown):
             entry = self._demands.here(transient)
             remains = self._settler.remains(transient, there=entry is not None)
             if entry is not None:
@@ -57,8 +60,6 @@ class Standings:
                 containers = list(self._catalog.parents([transient.did]).get(transient.did, ()))
                 staying = self._staying(transient.did, release)
             objections += self._objector.all(transient, entry, rules, remains)
-        except CatalogError as error:
-            unknown.append(" ".join(str(error).split()))
         now = self._clock()
         return Standing(
             did=transient.did,
@@ -69,7 +70,7 @@ class Standings:
             rules=rules,
             objections=objections,
             containers=containers,
-            copies=_copies_left(transient, remains, rules, self._memory, now),
+            copies=_copies_left(transient, remains, rules, self._memory, now, there=entry is not None),
             staying_at=staying,
             looks=self._memory.looks[transient.id],
             leaving_at=leaving_at,
@@ -89,8 +90,17 @@ class Standings:
         return frozenset(copy.rse for each in copies.values() for copy in each)
 
 
+@contextmanager
+def _noted(unknown: list[str]) -> Iterator[None]:
+    """What cannot be asked, or is not understood: a keep that a newer muleteer has written down."""
+    try:
+        yield
+    except (CatalogError, ValueError) as error:
+        unknown.append(" ".join(str(error).split()))
+
+
 def _copies_left(
-    transient: Transient, remains: Remains, rules: Sequence[RuleOn], memory: Memory, now: datetime
+    transient: Transient, remains: Remains, rules: Sequence[RuleOn], memory: Memory, now: datetime, *, there: bool
 ) -> list[CopiesLeft]:
     """The same, by RSE, with what is known of rules that hold them."""
     assert transient.release is not None and transient.leaving_at is not None
@@ -110,7 +120,7 @@ def _copies_left(
                 seen=remains.seen.get(rse, ()),
                 may_mark=rse not in memory.may_not_mark,
                 all_files=left == transient.release.files,
-                secured=memory.secured.get(key) == transient.went_on,
+                secured=memory.secured.get(key) == (transient.went_on, there),
             )
         )
     return found

@@ -109,7 +109,7 @@ def test_a_postgresql_that_is_stopped_is_waited_for(
         until(lambda: own_store.counts().dispatches == {DispatchState.DONE: FRAMES}, 60, "every dispatch done")
 
     _assert_nothing_lost_and_nothing_done_twice(own_store, home, process)
-    assert (_outages(process), _outages(other)) == ((1, 1), (1, 1))
+    until(lambda: (_outages(process), _outages(other)) == ((1, 1), (1, 1)), 20, "both to say once that it is back")
 
 
 @pytest.mark.slow

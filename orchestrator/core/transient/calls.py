@@ -64,6 +64,8 @@ class Hold:
     """Hold the copies that leave this RSE with rules of ours: they may be marked already."""
 
     rse: str
+    #: With a rule on each file: the catalog may be about to erase the dataset, and a rule on it would go with it.
+    each: bool
 
 
 @dataclass(frozen=True, slots=True)

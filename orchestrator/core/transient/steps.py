@@ -102,15 +102,10 @@ def next_calls(standing: Standing, now: datetime) -> Sequence[Call]:
 
     If one fails, those after it must not be made: look again later.
     """
-    if standing.unknown:
-        keeping = _kept_as_it_was(standing, now)
-        return [*keeping, _look_again(standing, f"not known: {'; '.join(standing.unknown)}")]
-    if _has_left(standing):
+    if not standing.unknown and _has_left(standing):
         return [Settle()]
-    if standing.objections:
-        holds = [Hold(copies.rse) for copies in _leaving(standing) if not copies.secured]
-        why = f"nothing more is done: {'; '.join(standing.objections)}"
-        return [*_kept_as_it_was(standing, now), *holds, _look_again(standing, why)]
+    if standing.unknown or standing.objections:
+        return [*_kept_as_it_was(standing, now), *_held(standing, now), _look_again(standing, _why_not(standing))]
     calls: list[Call] = [*_about_copies(standing, now)]
     if standing.erases and standing.there:
         calls += [DetachFrom(container) for container in standing.containers]
@@ -129,6 +124,19 @@ def _kept_as_it_was(standing: Standing, now: datetime) -> Iterator[Keeping]:
     if standing.erases and standing.there and _is_ours(standing.expires_at, standing, now):
         yield KeepAlive()
     yield from (GiveLife(rule.id) for rule in _our_rules(standing) if _is_ours(rule.ends_at, standing, now))
+
+
+def _held(standing: Standing, now: datetime) -> Iterator[Keeping]:
+    """Only against an objection: what is merely not known now may be known in a moment."""
+    each = standing.erases and _is_ours(standing.expires_at, standing, now)
+    if standing.objections:
+        yield from (Hold(copies.rse, each=each) for copies in _leaving(standing) if not copies.secured)
+
+
+def _why_not(standing: Standing) -> str:
+    objections = [f"nothing more is done: {'; '.join(standing.objections)}"] if standing.objections else []
+    unknown = [f"not known: {'; '.join(standing.unknown)}"] if standing.unknown else []
+    return "; ".join(objections + unknown)
 
 
 def _is_ours(end: datetime | None, standing: Standing, now: datetime) -> bool:

@@ -208,7 +208,7 @@ def test_nothing_is_done_once_something_speaks_against_it() -> None:
     """Somebody keeps it, or a rule of others came; what has left by then has left."""
     against = replace(LEAVES, rules=(RULE,), containers=(BOX,), objections=("ben keeps it", "it is locked"))
 
-    assert calls(against) == [Hold("DISK")]
+    assert calls(against) == [Hold("DISK", each=False)]
     assert why(against) == "nothing more is done: ben keeps it; it is locked"
     assert calls(replace(against, there=False, copies=(GONE,))) == [Settle()]
 
@@ -218,9 +218,9 @@ def test_what_may_be_marked_is_held_once() -> None:
     two = (*disk(), CopiesLeft("CEPH", left=2), CopiesLeft("TAPE", left=3), GONE)
     against = replace(COPIES_ONLY, copies=two, objections=("ben keeps it",))
 
-    assert calls(against) == [Hold("DISK"), Hold("CEPH")]
+    assert calls(against) == [Hold("DISK", each=False), Hold("CEPH", each=False)]
     assert calls(replace(against, copies=disk(secured=True))) == []
-    assert calls(replace(LEAVES, there=False, objections=("ben keeps it",))) == [Hold("DISK")]
+    assert calls(replace(LEAVES, there=False, objections=("ben keeps it",))) == [Hold("DISK", each=False)]
     assert SetTombstones("DISK") in calls(replace(LEAVES, copies=disk(secured=True)))
 
 
